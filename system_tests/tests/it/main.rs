@@ -1,0 +1,4 @@
+//! System tests: what a user relies on, checked on real processes from outside.
+#![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
+
+mod dependency_rules;

@@ -1,0 +1,186 @@
+//! The consumer: a persistent session whose messages are acknowledged by whoever made them durable.
+//!
+//! Invariant: a PUBACK leaves only after [`Consumer::ack_through`] named the message, in the order the
+//! broker sent them. What is unacknowledged when a connection is lost is sent again by the broker on the
+//! next one, so the same message may be seen twice; acks of an older connection are then ignored.
+//!
+//! Filters are subscribed again on every connection, because a broker may have forgotten the session.
+//!
+//! Bound: [`ConsumerOptions::capacity`] messages wait for [`Consumer::next`]. At the bound the socket is no
+//! longer read: the broker's own queue or log takes over. A pause longer than 1.5 keep-alives ends the
+//! connection, which costs redeliveries and nothing else.
+
+mod driver;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+pub use driver::ConsumerTask;
+
+use crate::{ConnectOptions, Qos};
+
+/// How a consumer works.
+#[derive(Debug, Clone)]
+pub struct ConsumerOptions {
+    /// How it connects; the client id names the session.
+    pub connect: ConnectOptions,
+    /// What it subscribes to, with QoS 1; `$share/<group>/<filter>` where the broker knows shared
+    /// subscriptions.
+    pub filters: Vec<String>,
+    /// Most messages that wait for [`Consumer::next`]; default 65,535, the most a broker may have
+    /// unacknowledged.
+    pub capacity: usize,
+}
+
+impl ConsumerOptions {
+    /// Takes how to connect and what to subscribe to; the rest is default.
+    pub fn new<F: Into<String>>(
+        connect: ConnectOptions,
+        filters: impl IntoIterator<Item = F>,
+    ) -> Self {
+        Self {
+            connect,
+            filters: filters.into_iter().map(Into::into).collect(),
+            capacity: usize::from(u16::MAX),
+        }
+    }
+}
+
+/// Names a message's place in the order of its connection. A later message has a greater token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct AckToken {
+    /// Which connection, from 1.
+    connection: u64,
+    /// Which message of it, from 1.
+    index: u64,
+}
+
+/// A message as the broker delivered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The topic it was published on.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Bytes,
+    /// The QoS it was delivered with; at 0 it is not acknowledged and not sent again.
+    pub qos: Qos,
+    /// It is a retained message from before the subscription.
+    pub retain: bool,
+    /// The broker says that it was sent before. A broker need not say so.
+    pub dup: bool,
+    /// For [`Consumer::ack_through`].
+    pub token: AckToken,
+}
+
+/// What a consumer has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConsumerStats {
+    /// Messages received, redeliveries included.
+    pub received: u64,
+    /// Messages acknowledged.
+    pub acked: u64,
+    /// Connections made after the first.
+    pub reconnects: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    received: AtomicU64,
+    acked: AtomicU64,
+    connections: AtomicU64,
+}
+
+/// Receives messages and acknowledges them once they are durable.
+#[derive(Debug)]
+pub struct Consumer {
+    messages: mpsc::Receiver<Message>,
+    acks: AckHandle,
+    counters: Arc<Counters>,
+    connected: watch::Receiver<bool>,
+}
+
+/// Acknowledges messages of a [`Consumer`]; cheap to clone, so that the task that stores can hold it.
+#[derive(Debug, Clone)]
+pub struct AckHandle(Arc<watch::Sender<AckToken>>);
+
+impl AckHandle {
+    /// Acknowledges the message with this token and all before it of the same connection.
+    ///
+    /// Returns at once. A token of an earlier connection, or one below an earlier call's, has no effect.
+    pub fn ack_through(&self, token: AckToken) {
+        self.0.send_if_modified(|through| {
+            let later = token > *through;
+            if later {
+                *through = token;
+            }
+            later
+        });
+    }
+}
+
+impl Consumer {
+    /// Makes a consumer and the task that must be run for anything to happen.
+    pub fn new(options: ConsumerOptions) -> (Self, ConsumerTask) {
+        let (sender, messages) = mpsc::channel(options.capacity.max(1));
+        let (connected_sender, connected) = watch::channel(false);
+        let (ack_sender, ack_receiver) = watch::channel(AckToken::default());
+        let counters = Arc::new(Counters::default());
+        let consumer = Self {
+            messages,
+            acks: AckHandle(Arc::new(ack_sender)),
+            counters: Arc::clone(&counters),
+            connected,
+        };
+        let task = ConsumerTask::new(options, sender, ack_receiver, counters, connected_sender);
+        (consumer, task)
+    }
+
+    /// Waits for the next message; `None` once the task has ended and all were taken.
+    ///
+    /// # Cancel safety
+    /// No message is lost when the call is dropped.
+    pub async fn next(&mut self) -> Option<Message> {
+        self.messages.recv().await
+    }
+
+    /// Returns a message that is already here.
+    pub fn try_next(&mut self) -> Option<Message> {
+        self.messages.try_recv().ok()
+    }
+
+    /// Waits for messages and moves up to `limit` of them to `batch`; returns how many, 0 at the end.
+    ///
+    /// # Cancel safety
+    /// No message is lost when the call is dropped.
+    pub async fn next_batch(&mut self, batch: &mut Vec<Message>, limit: usize) -> usize {
+        self.messages.recv_many(batch, limit).await
+    }
+
+    /// Acknowledges the message with this token and all before it; see [`AckHandle::ack_through`].
+    pub fn ack_through(&self, token: AckToken) {
+        self.acks.ack_through(token);
+    }
+
+    /// Returns a handle that acknowledges from elsewhere.
+    pub fn ack_handle(&self) -> AckHandle {
+        self.acks.clone()
+    }
+
+    /// Returns what has been done so far.
+    pub fn stats(&self) -> ConsumerStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ConsumerStats {
+            received: read(&self.counters.received),
+            acked: read(&self.counters.acked),
+            reconnects: read(&self.counters.connections).saturating_sub(1),
+        }
+    }
+
+    /// Follows whether the broker is connected and has granted the subscriptions.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+}

@@ -1,0 +1,303 @@
+//! A binary's way from its arguments to its exit code.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::settings::{self, Common, CommonSettings};
+use crate::{BoxError, Context, ErrorChain, Problems, SystemClock, telemetry};
+
+/// What a binary is.
+pub trait Program {
+    /// Its name, for example `broker`.
+    const NAME: &'static str;
+    /// What `--help` says first.
+    const ABOUT: &'static str;
+    /// What may be set: every field an `Option`, with a flag and an environment variable. Parts of a
+    /// composed program are nested structs, flattened for clap and sections in the file.
+    type Settings: Args + Serialize + DeserializeOwned;
+    /// What holds once defaults are applied and everything is checked.
+    type Config: Serialize;
+
+    /// Applies defaults and checks everything, without touching network or disk.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    fn resolve(settings: Self::Settings, common: &Common) -> Result<Self::Config, Problems>;
+
+    /// Does the work.
+    ///
+    /// A service binds its listeners, spawns its components through [`Context::tasks`], calls
+    /// [`Context::announce_ready`] and then either returns `Ok` or waits for [`crate::Tasks::stopped`]; the
+    /// process lives until a signal or a failure. A program that announces nothing works once: the process
+    /// ends, successfully, when this returns `Ok`. It should watch [`crate::Tasks::stopped`] to end early on
+    /// a signal.
+    fn run(
+        config: Self::Config,
+        context: Context,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+#[derive(Parser)]
+struct Cli<S: Args> {
+    #[command(flatten)]
+    common: CommonSettings,
+    #[command(flatten)]
+    start: StartOptions,
+    #[command(flatten)]
+    settings: S,
+}
+
+/// What is not a setting: where settings come from, and what to do instead of running.
+#[derive(Debug, Args)]
+struct StartOptions {
+    /// File with settings (TOML), named as the long flags with `_` for `-`
+    #[arg(
+        long,
+        env = "LASTMILE_CONFIG",
+        value_name = "FILE",
+        global = true,
+        help_heading = "Common options"
+    )]
+    config: Option<PathBuf>,
+    /// Check all settings and end: 0 when they are right, 2 when not
+    #[arg(long, global = true, help_heading = "Common options")]
+    check_config: bool,
+    /// Print the settings in effect as TOML, without secrets, and end
+    #[arg(long, global = true, help_heading = "Common options")]
+    print_config: bool,
+}
+
+/// What `--version` says.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("LASTMILE_REVISION"),
+    ")"
+);
+
+/// Usage or configuration is wrong.
+const USAGE: u8 = 2;
+
+/// Runs a program; see the crate's documentation for the life of a process and its exit codes.
+pub fn main<P: Program>() -> ExitCode {
+    let cli = match parse::<P>() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // Nothing is left to do when not even the help text can be written.
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    let start = cli.start;
+    let (common, config) = match configure::<P>(cli.common, cli.settings, start.config.as_deref()) {
+        Ok(configured) => configured,
+        Err(problems) => {
+            complain(&format!("{}: wrong settings\n{problems}", P::NAME));
+            return ExitCode::from(USAGE);
+        }
+    };
+    if start.print_config {
+        return print_config(&common, &config);
+    }
+    if start.check_config {
+        return ExitCode::SUCCESS;
+    }
+    telemetry::init(EnvFilter::new(&common.log), common.log_format);
+    telemetry::abort_on_panic();
+    let shown = settings::effective(&common, &config)
+        .ok()
+        .and_then(|table| serde_json::to_string(&table).ok());
+    tracing::info!(
+        service = P::NAME,
+        version = crate::VERSION,
+        revision = crate::REVISION,
+        config = shown.unwrap_or_default(),
+        "starting"
+    );
+    match runtime(P::NAME, common.worker_threads) {
+        Ok(runtime) => {
+            let code = runtime.block_on(live::<P>(config, &common));
+            // Everything worth waiting for has been awaited by name.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            tracing::error!(%error, "the runtime cannot be started");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse<P: Program>() -> Result<Cli<P::Settings>, clap::Error> {
+    let command = Cli::<P::Settings>::command()
+        .name(P::NAME)
+        .about(P::ABOUT)
+        .version(LONG_VERSION)
+        .after_help(
+            "Settings are taken from the flag, else the environment variable, else the file, else the default.\n\
+             Exit codes: 0 stopped by a signal or done, 1 failed, 2 wrong usage or settings.",
+        );
+    let mut matches = hide_env_values(command).try_get_matches()?;
+    Cli::from_arg_matches_mut(&mut matches)
+}
+
+/// Keeps `--help` from showing what the environment holds: it may be a password.
+fn hide_env_values(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| argument.hide_env_values(true))
+        .mut_subcommands(hide_env_values)
+}
+
+fn configure<P: Program>(
+    common: CommonSettings,
+    settings: P::Settings,
+    file: Option<&Path>,
+) -> Result<(Common, P::Config), Problems> {
+    let (common, settings) = settings::layer(common, settings, file)?;
+    let mut problems = Problems::new();
+    let common = Common::resolve(common, &mut problems);
+    if let Err(error) = EnvFilter::try_new(&common.log) {
+        problems.add(
+            "log",
+            format!("is no filter ({error}); give for example info"),
+        );
+    }
+    match P::resolve(settings, &common) {
+        Ok(config) => problems.or((common, config)),
+        Err(more) => {
+            problems.append(more);
+            Err(problems)
+        }
+    }
+}
+
+fn print_config<C: Serialize>(common: &Common, config: &C) -> ExitCode {
+    let text = settings::effective(common, config)
+        .and_then(|table| toml::to_string(&table))
+        .map_err(BoxError::from)
+        .and_then(|text| Ok(io::stdout().lock().write_all(text.as_bytes())?));
+    match text {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("the settings cannot be printed: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes to stderr for people, before there is a log.
+fn complain(text: &str) {
+    // There is no other place to complain to.
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+fn runtime(name: &'static str, worker_threads: usize) -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(worker_threads)
+        .thread_name(format!("{name}-worker"))
+        .enable_all()
+        .build()
+}
+
+/// SIGTERM and SIGINT, whichever comes.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Runs until a signal, a failure or the end of the work, then stops stage by stage.
+async fn live<P: Program>(config: P::Config, common: &Common) -> ExitCode {
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be received");
+            return ExitCode::FAILURE;
+        }
+    };
+    let context = Context::new(Arc::new(SystemClock));
+    let tasks = context.tasks.clone();
+    let health = context.health.clone();
+    let run = P::run(config, context);
+    tokio::pin!(run);
+    let mut run_ended = false;
+    let mut succeeded = true;
+    loop {
+        tokio::select! {
+            name = signals.next() => {
+                tracing::info!(signal = name, "stopping");
+                break;
+            }
+            () = tasks.failed() => break,
+            outcome = &mut run, if !run_ended => {
+                run_ended = true;
+                match outcome {
+                    // It is a service: its components go on.
+                    Ok(()) if health.is_announced() => {}
+                    Ok(()) => break,
+                    Err(error) => {
+                        succeeded = false;
+                        tracing::error!(error = %ErrorChain(error.as_ref()), "failed");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    let stop = async {
+        let limit = common.stop_timeout.as_duration();
+        let deadline = tokio::time::Instant::now() + limit;
+        let rest_of_run = async { if run_ended { Ok(()) } else { run.await } };
+        let rest_of_run = tokio::time::timeout_at(deadline, rest_of_run);
+        let (stopped, run) = tokio::join!(tasks.stop(limit), rest_of_run);
+        match run {
+            Ok(Err(error)) => tracing::error!(error = %ErrorChain(error.as_ref()), "failed"),
+            Err(_) => tracing::error!("still at work at the end of the time to stop"),
+            Ok(Ok(())) if stopped.is_ok() => return true,
+            Ok(Ok(())) => {}
+        }
+        if let Err(error) = stopped {
+            tracing::error!(%error, "not everything stopped in time");
+        }
+        false
+    };
+    let stopped = tokio::select! {
+        stopped = stop => stopped,
+        name = signals.next() => {
+            tracing::warn!(signal = name, running = %tasks.still_running(), "second signal, ending at once");
+            false
+        }
+    };
+    if succeeded && stopped && tasks.take_failures().is_empty() {
+        tracing::info!("stopped");
+        ExitCode::SUCCESS
+    } else {
+        tracing::error!("ended with a failure");
+        ExitCode::FAILURE
+    }
+}

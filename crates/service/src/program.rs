@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
@@ -13,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::{self, Common, CommonSettings};
-use crate::{BoxError, Context, ErrorChain, Problems, SystemClock, telemetry};
+use crate::{BoxError, Context, ErrorChain, Problems, SystemClock, Tasks, telemetry};
 
 /// What a binary is.
 pub trait Program {
@@ -243,10 +244,8 @@ async fn live<P: Program>(config: P::Config, common: &Common) -> ExitCode {
     let context = Context::new(Arc::new(SystemClock));
     let tasks = context.tasks.clone();
     let health = context.health.clone();
-    let run = P::run(config, context);
-    tokio::pin!(run);
-    let mut run_ended = false;
-    let mut succeeded = true;
+    let mut run = Box::pin(report(P::run(config, context)));
+    let mut outcome = None;
     loop {
         tokio::select! {
             name = signals.next() => {
@@ -254,50 +253,65 @@ async fn live<P: Program>(config: P::Config, common: &Common) -> ExitCode {
                 break;
             }
             () = tasks.failed() => break,
-            outcome = &mut run, if !run_ended => {
-                run_ended = true;
-                match outcome {
-                    // It is a service: its components go on.
-                    Ok(()) if health.is_announced() => {}
-                    Ok(()) => break,
-                    Err(error) => {
-                        succeeded = false;
-                        tracing::error!(error = %ErrorChain(error.as_ref()), "failed");
-                        break;
-                    }
+            ended = &mut run, if outcome.is_none() => {
+                outcome = Some(ended);
+                // A service that announced itself has components that go on.
+                if ended.is_err() || !health.is_announced() {
+                    break;
                 }
             }
         }
     }
-    let stop = async {
-        let limit = common.stop_timeout.as_duration();
-        let deadline = tokio::time::Instant::now() + limit;
-        let rest_of_run = async { if run_ended { Ok(()) } else { run.await } };
-        let rest_of_run = tokio::time::timeout_at(deadline, rest_of_run);
-        let (stopped, run) = tokio::join!(tasks.stop(limit), rest_of_run);
-        match run {
-            Ok(Err(error)) => tracing::error!(error = %ErrorChain(error.as_ref()), "failed"),
-            Err(_) => tracing::error!("still at work at the end of the time to stop"),
-            Ok(Ok(())) if stopped.is_ok() => return true,
-            Ok(Ok(())) => {}
+    let rest_of_run = async {
+        match outcome {
+            Some(outcome) => outcome,
+            None => run.await,
         }
-        if let Err(error) = stopped {
-            tracing::error!(%error, "not everything stopped in time");
-        }
-        false
     };
     let stopped = tokio::select! {
-        stopped = stop => stopped,
+        stopped = stop(&tasks, rest_of_run, common.stop_timeout.as_duration()) => stopped,
         name = signals.next() => {
-            tracing::warn!(signal = name, running = %tasks.still_running(), "second signal, ending at once");
-            false
+            let running = tasks.still_running();
+            tracing::warn!(signal = name, %running, "second signal, ending at once");
+            Err(Failed)
         }
     };
-    if succeeded && stopped && tasks.take_failures().is_empty() {
+    if stopped.is_ok() && tasks.take_failures().is_empty() {
         tracing::info!("stopped");
         ExitCode::SUCCESS
     } else {
         tracing::error!("ended with a failure");
         ExitCode::FAILURE
     }
+}
+
+/// Something failed and was logged where it did.
+#[derive(Debug, Clone, Copy)]
+struct Failed;
+
+/// Logs the error a program ended with.
+async fn report(run: impl Future<Output = Result<(), BoxError>>) -> Result<(), Failed> {
+    run.await.map_err(|error| {
+        tracing::error!(error = %ErrorChain(error.as_ref()), "failed");
+        Failed
+    })
+}
+
+/// Stops every stage while the program's own future comes to its end; both may take `limit`.
+async fn stop(
+    tasks: &Tasks,
+    rest_of_run: impl Future<Output = Result<(), Failed>>,
+    limit: Duration,
+) -> Result<(), Failed> {
+    let rest_of_run = tokio::time::timeout(limit, rest_of_run);
+    let (stopped, run) = tokio::join!(tasks.stop(limit), rest_of_run);
+    let stopped = stopped.map_err(|error| {
+        tracing::error!(%error, "not everything stopped in time");
+        Failed
+    });
+    let run = run.unwrap_or_else(|_| {
+        tracing::error!("still at work at the end of the time to stop");
+        Err(Failed)
+    });
+    stopped.and(run)
 }

@@ -5,6 +5,7 @@
 //!
 //! - [`binaries`] finds the development binaries, building them once when nobody has.
 //! - [`process`] starts a program, waits for its ready line, ends it; nothing outlives its guard.
+//! - [`pipeline`] is the all-in-one program, which tests kill and start again.
 //! - [`ports`] picks a free `--port-base`; [`poll`] waits with a deadline; [`http`] asks the API.
 //! - [`python`] runs the independent checkers; [`skip`] says by name what a machine cannot run.
 //! - [`kill_loop`] is the kill -9 campaign, shared by the gate and by `cargo xtask soak`.
@@ -13,8 +14,10 @@
 pub mod binaries;
 pub mod dependency_rules;
 pub mod http;
+pub mod pipeline;
 pub mod poll;
 pub mod ports;
+pub mod proc_stat;
 pub mod process;
 pub mod python;
 pub mod skip;

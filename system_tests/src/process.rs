@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -32,6 +32,7 @@ pub struct Launch {
     name: String,
     command: Command,
     log_folder: PathBuf,
+    stdin: Option<String>,
 }
 
 /// What the ready line said.
@@ -83,6 +84,7 @@ impl Launch {
             name: name.to_owned(),
             command,
             log_folder: log_folder.to_path_buf(),
+            stdin: None,
         }
     }
 
@@ -90,6 +92,19 @@ impl Launch {
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args);
+        self
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(self, arg: impl AsRef<OsStr>) -> Self {
+        self.args([arg])
+    }
+
+    /// Gives the program this text as its standard input; without, it is empty.
+    #[must_use]
+    pub fn stdin(mut self, text: impl Into<String>) -> Self {
+        self.stdin = Some(text.into());
         self
     }
 
@@ -110,12 +125,20 @@ impl Launch {
         let file = OpenOptions::new().create(true).append(true).open(&log)?;
         let mut child = self
             .command
-            .stdin(Stdio::null())
+            .stdin(match self.stdin {
+                Some(_) => Stdio::piped(),
+                None => Stdio::null(),
+            })
             .stdout(Stdio::piped())
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start {}", self.name))?;
         let stdout = child.stdout.take().context("standard output is piped")?;
+        if let (Some(text), Some(mut stdin)) = (self.stdin, child.stdin.take()) {
+            // On a thread of its own: the program may write before it has read everything. The write
+            // fails when the program ends early, which its exit status tells better.
+            std::thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
+        }
         Ok(Process {
             lines: read_lines(stdout),
             name: self.name,

@@ -2,3 +2,5 @@
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
 mod dependency_rules;
+mod foreign_clients;
+mod lifecycle;

@@ -16,6 +16,7 @@
 //!   Rows up to a writer's committed sequence are all visible and will never change in number, so the lake
 //!   may take them; see [`LakeSource::writers`].
 
+pub mod conformance;
 pub mod error;
 pub mod lake_source;
 pub mod reader;
@@ -28,6 +29,10 @@ pub use lake_source::{
 };
 pub use reader::{Counts, FleetEventQuery, HistoryOf, HistoryQuery, Page, Reader};
 pub use writer::{Appended, Batch, SourceCursor, Writer};
+
+/// How far beyond its receipt a point may be dated and still become last, unless configured otherwise:
+/// 5 minutes, more than the clock of a phone with a network is ever off.
+pub const DEFAULT_MAX_FUTURE_SKEW_US: i64 = 5 * 60 * 1_000_000;
 
 /// A whole store.
 pub trait Store: Writer + Reader + LakeSource {}

@@ -168,6 +168,16 @@ impl Tasks {
         self.0.stopping.cancelled().await;
     }
 
+    /// Waits until everything has ended: every component and child, after the stop has reached its stage.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn ended(&self) {
+        for stage in Stage::ALL {
+            self.stage(stage).tracker.wait().await;
+        }
+    }
+
     /// Tells whether the stop of the whole has begun.
     pub fn is_stopping(&self) -> bool {
         self.0.stopping.is_cancelled()

@@ -55,7 +55,10 @@ async fn the_stop_waits_for_children_and_threads() {
         sender.blocking_send("thread")?;
         Ok(())
     });
+    let early = tokio::time::timeout(Duration::ZERO, tasks.ended()).await;
+    assert!(early.is_err(), "nothing has ended yet");
     tasks.stop(LONG).await.expect("all end");
+    tasks.ended().await;
     assert_eq!(ended.try_recv(), Ok("child"));
     assert_eq!(ended.try_recv(), Ok("thread"));
 }

@@ -14,10 +14,12 @@
 pub mod binaries;
 pub mod dependency_rules;
 pub mod http;
+pub mod kill_loop;
 pub mod pipeline;
 pub mod poll;
 pub mod ports;
 pub mod proc_stat;
 pub mod process;
+pub mod publisher;
 pub mod python;
 pub mod skip;

@@ -1,0 +1,218 @@
+//! A store in memory, by the contract of `LakeSource`, that can die at any call.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use model::{FleetEvent, Position, Reject};
+use store::{
+    ErrorKind, LakeSource, LakeTable, StoreError, Stored, Window, WindowState, WriterProgress,
+};
+
+use crate::storage::Faults;
+
+type Rows<T> = BTreeMap<String, Vec<Stored<T>>>;
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) positions: Rows<Position>,
+    pub(crate) events: Rows<FleetEvent>,
+    pub(crate) rejects: Rows<Reject>,
+    pub(crate) windows: BTreeMap<(&'static str, String), Vec<Window>>,
+    lease: Option<(String, i64)>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MemorySource {
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) faults: Faults,
+}
+
+fn error(operation: &'static str, kind: ErrorKind) -> StoreError {
+    StoreError {
+        operation,
+        store: "memory",
+        kind,
+        source: "by the test".into(),
+    }
+}
+
+pub(crate) fn add<T>(rows: &mut Rows<T>, writer_id: &str, row: T) {
+    let rows = rows.entry(writer_id.to_owned()).or_default();
+    let writer_seq = rows.last().map_or(0, |last| last.writer_seq) + 1;
+    rows.push(Stored { writer_seq, row });
+}
+
+fn scan<T: Clone>(
+    rows: &Rows<T>,
+    writer_id: &str,
+    after: u64,
+    to: u64,
+    limit: usize,
+) -> Vec<Stored<T>> {
+    let rows = rows.get(writer_id).into_iter().flatten();
+    rows.filter(|row| after < row.writer_seq && row.writer_seq <= to)
+        .take(limit)
+        .cloned()
+        .collect()
+}
+
+fn progress<T>(rows: &Rows<T>) -> Vec<WriterProgress> {
+    rows.iter()
+        .map(|(writer_id, rows)| WriterProgress {
+            writer_id: writer_id.clone(),
+            committed: rows.last().map_or(0, |row| row.writer_seq),
+        })
+        .collect()
+}
+
+impl MemorySource {
+    /// Does `work` unless the process is dead or dies before it; may die after it.
+    fn call<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut State) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut state = self.state.lock().unwrap();
+        let died = |()| error(operation, ErrorKind::Unavailable);
+        let lost = self.faults.before(operation).map_err(died)?;
+        let outcome = work(&mut state);
+        if lost { Err(died(())) } else { outcome }
+    }
+}
+
+#[async_trait::async_trait]
+impl LakeSource for MemorySource {
+    async fn writers(&self, table: LakeTable) -> Result<Vec<WriterProgress>, StoreError> {
+        self.call("writers", |state| {
+            Ok(match table {
+                LakeTable::DelivererLocation => progress(&state.positions),
+                LakeTable::FleetEvent => progress(&state.events),
+                LakeTable::Rejected => progress(&state.rejects),
+            })
+        })
+    }
+
+    async fn scan_positions(
+        &self,
+        writer_id: &str,
+        after: u64,
+        to: u64,
+        limit: usize,
+    ) -> Result<Vec<Stored<Position>>, StoreError> {
+        self.call("scan_positions", |state| {
+            Ok(scan(&state.positions, writer_id, after, to, limit))
+        })
+    }
+
+    async fn scan_fleet_events(
+        &self,
+        writer_id: &str,
+        after: u64,
+        to: u64,
+        limit: usize,
+    ) -> Result<Vec<Stored<FleetEvent>>, StoreError> {
+        self.call("scan_fleet_events", |state| {
+            Ok(scan(&state.events, writer_id, after, to, limit))
+        })
+    }
+
+    async fn scan_rejected(
+        &self,
+        writer_id: &str,
+        after: u64,
+        to: u64,
+        limit: usize,
+    ) -> Result<Vec<Stored<Reject>>, StoreError> {
+        self.call("scan_rejected", |state| {
+            Ok(scan(&state.rejects, writer_id, after, to, limit))
+        })
+    }
+
+    async fn last_window(
+        &self,
+        table: LakeTable,
+        writer_id: &str,
+    ) -> Result<Option<Window>, StoreError> {
+        self.call("last_window", |state| {
+            let windows = state.windows.get(&(table.as_str(), writer_id.to_owned()));
+            Ok(windows.and_then(|windows| windows.last().cloned()))
+        })
+    }
+
+    async fn plan_window(&self, window: &Window) -> Result<(), StoreError> {
+        self.call("plan_window", |state| {
+            let key = (window.table.as_str(), window.writer_id.clone());
+            let windows = state.windows.entry(key).or_default();
+            let last = windows.last();
+            let fits = last.map_or(window.after == 0, |last| {
+                last.state != WindowState::Planned && last.to == window.after
+            });
+            if !fits {
+                return Err(error("plan_window", ErrorKind::Conflict));
+            }
+            windows.push(window.clone());
+            Ok(())
+        })
+    }
+
+    async fn advance_window(
+        &self,
+        window: &Window,
+        to: WindowState,
+        rows: u64,
+    ) -> Result<(), StoreError> {
+        self.call("advance_window", |state| {
+            let key = (window.table.as_str(), window.writer_id.clone());
+            let last = state.windows.get_mut(&key).and_then(|all| all.last_mut());
+            let before = match to {
+                WindowState::Planned => None,
+                WindowState::Committed => Some(WindowState::Planned),
+                WindowState::Verified => Some(WindowState::Committed),
+            };
+            match last {
+                Some(last) if last.to == window.to && Some(last.state) == before => {
+                    last.state = to;
+                    last.rows = Some(rows);
+                    Ok(())
+                }
+                _ => Err(error("advance_window", ErrorKind::Conflict)),
+            }
+        })
+    }
+
+    async fn purge(&self, _window: &Window, _limit: usize) -> Result<u64, StoreError> {
+        Err(error("purge", ErrorKind::Internal))
+    }
+
+    async fn acquire_lease(
+        &self,
+        _name: &str,
+        holder: &str,
+        now_us: i64,
+        ttl_us: i64,
+    ) -> Result<bool, StoreError> {
+        self.call("acquire_lease", |state| {
+            let free = match &state.lease {
+                Some((other, until)) => other == holder || *until <= now_us,
+                None => true,
+            };
+            if free {
+                state.lease = Some((holder.to_owned(), now_us + ttl_us));
+            }
+            Ok(free)
+        })
+    }
+
+    async fn release_lease(&self, _name: &str, holder: &str) -> Result<(), StoreError> {
+        self.call("release_lease", |state| {
+            if state
+                .lease
+                .as_ref()
+                .is_some_and(|(held_by, _)| held_by == holder)
+            {
+                state.lease = None;
+            }
+            Ok(())
+        })
+    }
+}

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http::Http;
@@ -35,7 +34,7 @@ pub struct Counts {
 }
 
 impl Pipeline {
-    /// Starts the development binary with further arguments.
+    /// Starts the development binary with further arguments and without its scheduled offload.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -56,6 +55,9 @@ impl Pipeline {
             data.to_string_lossy().into_owned(),
             "--port-base".to_owned(),
             base.to_string(),
+            // The offload has tests of its own; here it would only come and go with the minute.
+            "--lake-schedule".to_owned(),
+            "off".to_owned(),
         ];
         all.extend(args.iter().map(|&arg| arg.to_owned()));
         let (process, ready) = launch(program, &all, folder.path())?;
@@ -161,21 +163,14 @@ impl Pipeline {
 pub fn counts(http: &Http) -> Result<Counts> {
     let status = http.json("/api/v1/status")?;
     let number = |name: &str| {
-        find_number(&status, name).with_context(|| format!("no {name} in the status {status}"))
+        let value = status[name].as_u64();
+        value.with_context(|| format!("no {name} in the status {status}"))
     };
     Ok(Counts {
         positions: number("positions")?,
         fleet_events: number("fleet_events")?,
         rejected: number("rejected")?,
     })
-}
-
-/// Finds a number by name at the top or one object below it.
-fn find_number(status: &Value, name: &str) -> Option<u64> {
-    let nested = status.as_object()?.values();
-    std::iter::once(status)
-        .chain(nested)
-        .find_map(|object| object.get(name)?.as_u64())
 }
 
 fn launch(program: &Path, args: &[String], folder: &Path) -> Result<(Process, Ready)> {

@@ -2,5 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
 mod dependency_rules;
+mod door2door;
 mod foreign_clients;
+mod kill_9;
 mod lifecycle;

@@ -4,6 +4,7 @@
 //! makes the next segment's file ahead. [`Keeper::step`] does all that is due and never sleeps; the
 //! thread calls it every second and whenever the bell rings.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -85,12 +86,16 @@ impl Keeper {
             .cursors
             .with_floor(|floor| self.give_up_oldest(floor))
         {
-            shared.segments.forget_oldest();
             let path = segment::path(&shared.config.dir, oldest.ordinal);
-            let removed = shared.disk.remove(&path);
-            removed.map_err(|error| LogError::io("remove", &path, error))?;
+            match shared.disk.remove(&path) {
+                // Removed by an earlier try whose folder sync found no space.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|error| LogError::io("remove", &path, error))?,
+            }
             let synced = shared.disk.sync_dir(&shared.config.dir);
             synced.map_err(|error| LogError::io("sync", &shared.config.dir, error))?;
+            // Only now: what failed above is tried again by the next step.
+            shared.segments.forget_oldest();
             shared.space_was_freed();
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! The ingest log: what is acknowledged is on disk, in order, until every consumer is done with it.
 
 mod config;
+#[cfg(test)]
+mod crash_tests;
 pub mod cursors;
 pub mod disk;
 mod error;
@@ -9,9 +11,12 @@ mod keeper;
 mod log;
 mod reader;
 mod record;
+#[cfg(test)]
+mod record_tests;
 mod recovery;
 mod segment;
 mod shared;
+pub mod sim;
 mod spare;
 mod status;
 mod sync;

@@ -246,10 +246,10 @@ pub(crate) fn decode(frame: &[u8]) -> Option<Record<'_>> {
 }
 
 /// Lets the negative controls of the tests switch the CRC check off; nothing outside tests can.
-mod sabotage {
+pub(crate) mod sabotage {
     #[cfg(test)]
     thread_local! {
-        pub(super) static CRC_OFF: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+        pub(crate) static CRC_OFF: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
     }
 
     #[cfg(test)]

@@ -1,4 +1,7 @@
-//! Tests of the log through its public face, on real files.
+//! Tests of the log through its public face.
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
 mod basics;
+mod damage;
+mod fullness;
+mod readers;

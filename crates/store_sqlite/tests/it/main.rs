@@ -1,0 +1,3 @@
+//! The embedded store against the conformance suite and its own promises.
+
+mod conformance;

@@ -56,20 +56,30 @@ pub struct Reconciliation {
     pub acked: u64,
     /// Rows in the store.
     pub stored: u64,
+    /// Rows as the store itself counts them.
+    pub counted: u64,
     /// Acknowledged messages that the store does not have.
     pub lost: u64,
     /// Rows beyond the first of one message.
     pub counted_twice: u64,
     /// Rows of no acknowledged message.
     pub never_acked: u64,
+    /// Orders and deliverers whose last position is not the greatest of those stored.
+    pub wrong_last: u64,
+    /// What the file's own check complains about.
+    pub damage: Vec<String>,
     /// Some of the lost ones.
     pub examples: Vec<String>,
 }
 
 impl Reconciliation {
-    /// Tells whether everything acknowledged is stored, once.
+    /// Tells whether everything acknowledged is stored, once, and the store agrees with itself.
     pub fn is_right(&self) -> bool {
-        self.lost == 0 && self.counted_twice == 0
+        self.lost == 0
+            && self.counted_twice == 0
+            && self.counted == self.stored
+            && self.wrong_last == 0
+            && self.damage.is_empty()
     }
 }
 

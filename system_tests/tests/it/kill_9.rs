@@ -48,6 +48,7 @@ fn acknowledged_positions_survive_kill_9_and_count_once() {
     let exact = Reconciliation {
         acked: sent,
         stored: sent,
+        counted: sent,
         ..Reconciliation::default()
     };
     assert_eq!(campaign.reconcile().unwrap(), exact, "{tally:?}");

@@ -6,3 +6,4 @@ mod door2door;
 mod foreign_clients;
 mod kill_9;
 mod lifecycle;
+mod scripts;

@@ -88,9 +88,6 @@ pub struct Config {
     pub max_skew_us: i64,
 }
 
-/// How far into the future a point may be dated unless the composer says otherwise: five minutes.
-const DEFAULT_SKEW_US: i64 = 5 * 60 * 1_000_000;
-
 impl Config {
     /// Applies defaults and checks everything.
     ///
@@ -144,7 +141,7 @@ impl Config {
             http_max_streams,
             http_heartbeat,
             http_cors,
-            max_skew_us: DEFAULT_SKEW_US,
+            max_skew_us: store::DEFAULT_MAX_FUTURE_SKEW_US,
         })
     }
 }

@@ -82,11 +82,10 @@ impl Config {
             }
         }
         mqtt_url.port.get_or_insert(default.port());
+        let default = Duration::from_micros(store::DEFAULT_MAX_FUTURE_SKEW_US.unsigned_abs());
         problems.or(Self {
             mqtt_url,
-            max_future_skew: settings
-                .max_future_skew
-                .unwrap_or(HumanDuration::from_secs(300)),
+            max_future_skew: settings.max_future_skew.unwrap_or(default.into()),
         })
     }
 

@@ -1,0 +1,13 @@
+//! The API over real HTTP, before a real store.
+#![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
+mod harness;
+mod history;
+mod intake;
+mod last;
+mod lists;
+mod refusals;
+mod remote;
+mod stream;
+mod surface;

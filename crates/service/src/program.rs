@@ -41,6 +41,9 @@ pub trait Program {
     /// process lives until a signal or a failure. A program that announces nothing works once: the process
     /// ends, successfully, when this returns `Ok`. It should watch [`crate::Tasks::stopped`] to end early on
     /// a signal.
+    ///
+    /// An error that is a [`Problems`] says that what was asked cannot be done with these settings: exit
+    /// code 2, as when [`Program::resolve`] finds them. Any other error is exit code 1.
     fn run(
         config: Self::Config,
         context: Context,
@@ -273,27 +276,40 @@ async fn live<P: Program>(config: P::Config, common: &Common) -> ExitCode {
         name = signals.next() => {
             let running = tasks.still_running();
             tracing::warn!(signal = name, %running, "second signal, ending at once");
-            Err(Failed)
+            Err(Failed::Work)
         }
     };
-    if stopped.is_ok() && tasks.take_failures().is_empty() {
-        tracing::info!("stopped");
-        ExitCode::SUCCESS
-    } else {
-        tracing::error!("ended with a failure");
-        ExitCode::FAILURE
+    match stopped {
+        Ok(()) if tasks.take_failures().is_empty() => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(Failed::Usage) => ExitCode::from(USAGE),
+        Ok(()) | Err(Failed::Work) => {
+            tracing::error!("ended with a failure");
+            ExitCode::FAILURE
+        }
     }
 }
 
 /// Something failed and was logged where it did.
 #[derive(Debug, Clone, Copy)]
-struct Failed;
+enum Failed {
+    /// The work itself.
+    Work,
+    /// What was asked for cannot be done with these settings.
+    Usage,
+}
 
 /// Logs the error a program ended with.
 async fn report(run: impl Future<Output = Result<(), BoxError>>) -> Result<(), Failed> {
     run.await.map_err(|error| {
         tracing::error!(error = %ErrorChain(error.as_ref()), "failed");
-        Failed
+        if error.is::<Problems>() {
+            Failed::Usage
+        } else {
+            Failed::Work
+        }
     })
 }
 
@@ -307,11 +323,11 @@ async fn stop(
     let (stopped, run) = tokio::join!(tasks.stop(limit), rest_of_run);
     let stopped = stopped.map_err(|error| {
         tracing::error!(%error, "not everything stopped in time");
-        Failed
+        Failed::Work
     });
     let run = run.unwrap_or_else(|_| {
         tracing::error!("still at work at the end of the time to stop");
-        Err(Failed)
+        Err(Failed::Work)
     });
     stopped.and(run)
 }

@@ -63,7 +63,7 @@ skip_step() {
 # the test targets so that cargo chooses the same features for both.
 lint() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 document() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
-build() { cargo build --locked --workspace --bins --tests; }
+build() { cargo build --locked --workspace --bins --examples --tests; }
 run_tests() { LASTMILE_BIN_DIR=$bin_dir cargo test --locked --workspace --no-fail-fast; }
 
 # Every tracked script that says it is one.

@@ -13,6 +13,7 @@ const DEFAULT_PORT: u16 = 8080;
 /// Settings of the HTTP API; every field may be left out.
 #[derive(Debug, Default, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[group(id = "api_http")]
 #[expect(
     clippy::struct_field_names,
     reason = "fields are named as their flags, and these stand beside those of other parts"

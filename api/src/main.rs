@@ -18,6 +18,7 @@ struct Api;
 /// What may be set.
 #[derive(Debug, Default, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[group(id = "api")]
 struct Settings {
     #[command(flatten)]
     http: api::Settings,

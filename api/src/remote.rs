@@ -35,6 +35,7 @@ const PACKET_OVERHEAD: usize = 512;
 /// Settings of the connection to the broker; every field may be left out.
 #[derive(Debug, Default, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[group(id = "api_broker")]
 pub struct Settings {
     /// Broker that takes what is posted and tells what happens, as `mqtt://user:password@host:port`
     /// [default: 127.0.0.1, port 1883]

@@ -7,6 +7,7 @@ mod history;
 mod intake;
 mod last;
 mod lists;
+mod process;
 mod refusals;
 mod remote;
 mod stream;

@@ -198,11 +198,8 @@ impl KillLoop {
         let status = self.pipeline.process().terminate()?;
         ensure!(status.success(), "the graceful stop ended with {status}");
         let store = self.pipeline.data().join("store.sqlite");
-        let finished = python::script(&self.plan.python, "check_ledger.py", self.pipeline.folder())
-            .args([&self.ledger, &store])
-            .run(BURST_PATIENCE)?
-            .success()?;
-        let found = serde_json::from_value(finished.json()?)?;
+        let folder = self.pipeline.folder();
+        let found = compare(&self.plan.python, &self.ledger, &store, folder)?;
         self.pipeline.restart()?;
         Ok(found)
     }
@@ -251,4 +248,21 @@ impl KillLoop {
             recovery_max_ms: at(100),
         }
     }
+}
+
+/// Lets the independent checker compare a ledger with the store's file.
+///
+/// # Errors
+/// When it cannot be run or understood; what it finds is no error.
+pub fn compare(
+    python: &Path,
+    ledger: &Path,
+    store: &Path,
+    log_folder: &Path,
+) -> Result<Reconciliation> {
+    let finished = python::script(python, "check_ledger.py", log_folder)
+        .args([ledger, store])
+        .run(BURST_PATIENCE)?
+        .success()?;
+    Ok(serde_json::from_value(finished.json()?)?)
 }

@@ -7,3 +7,4 @@ mod foreign_clients;
 mod kill_9;
 mod lifecycle;
 mod scripts;
+mod separate_processes;

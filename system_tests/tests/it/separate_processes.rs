@@ -1,0 +1,127 @@
+//! Broker, subscriber and API as processes of their own over one SQLite file: what is published is
+//! acknowledged, what is acknowledged is stored once, also when each of them is killed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use system_tests::http::Http;
+use system_tests::kill_loop::{self, Reconciliation};
+use system_tests::process::{Launch, Process};
+use system_tests::publisher::{self, Burst, Summary};
+use system_tests::{binaries, pipeline, poll, ports, python};
+use tempfile::TempDir;
+
+const MESSAGES: u64 = 20_000;
+
+/// Messages per second: the kills below fall into the burst.
+const RATE: u32 = 5_000;
+
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// The services that are killed, in the order started.
+const SERVICES: [&str; 3] = ["broker", "subscriber", "api"];
+
+/// One data folder, one base of ports, three processes.
+struct Services {
+    folder: TempDir,
+    base: u16,
+    processes: Vec<Process>,
+}
+
+impl Services {
+    fn start() -> Self {
+        let mut services = Self {
+            folder: TempDir::with_prefix("lastmile-services-").unwrap(),
+            base: ports::free_base().unwrap(),
+            processes: Vec::new(),
+        };
+        for name in SERVICES {
+            let process = services.launch(name);
+            services.processes.push(process);
+        }
+        services
+    }
+
+    fn launch(&self, name: &str) -> Process {
+        let (process, _ready) = Launch::new(name, self.folder.path())
+            .unwrap()
+            .arg("--data")
+            .arg(self.data())
+            .args(["--port-base", &self.base.to_string()])
+            .start_ready()
+            .unwrap();
+        process
+    }
+
+    fn kill_and_restart(&mut self, index: usize) {
+        self.processes[index].kill().unwrap();
+        self.processes[index] = self.launch(SERVICES[index]);
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn http_address(&self) -> String {
+        format!("127.0.0.1:{}", 8080 + self.base)
+    }
+}
+
+#[test]
+fn a_burst_is_stored_once_while_each_service_is_killed() {
+    let test = "separate_processes::a_burst_is_stored_once_while_each_service_is_killed";
+    let Some(python) = python::plain(test) else {
+        return;
+    };
+    let program = binaries::path("publisher").unwrap();
+    let mut services = Services::start();
+    let ledger = services.folder.path().join("ledger.ndjson");
+    let burst = Burst {
+        mqtt: format!("127.0.0.1:{}", 1883 + services.base),
+        messages: MESSAGES,
+        connections: 8,
+        ledger: Some(ledger.clone()),
+        rate: Some(RATE),
+    };
+    let http = Http::new(&services.http_address()).unwrap();
+    let mut load = burst
+        .launch(&program, services.folder.path())
+        .start()
+        .unwrap();
+    for index in 0..SERVICES.len() {
+        // Each kill waits until more was stored than before: all parts are at work when it comes.
+        let before = pipeline::counts(&http).unwrap().positions;
+        poll::until("more to be stored", PATIENCE, || {
+            let stored = pipeline::counts(&http)?.positions;
+            Ok((stored > before || !load.is_running()?).then_some(()))
+        })
+        .unwrap();
+        services.kill_and_restart(index);
+    }
+    let finished = load.finish(PATIENCE).unwrap().success().unwrap();
+    assert_eq!(Summary::read(&finished).unwrap().acked, MESSAGES);
+    poll::until_equal("all to be stored", PATIENCE, &MESSAGES, || {
+        Ok(pipeline::counts(&http)?.positions)
+    })
+    .unwrap();
+
+    let api = format!("http://{}", services.http_address());
+    publisher::verify(&program, &ledger, &api, services.folder.path())
+        .run(PATIENCE)
+        .unwrap()
+        .success()
+        .unwrap();
+    for process in services.processes.iter_mut().rev() {
+        let status = process.terminate().unwrap();
+        assert_eq!(status.code(), Some(0), "{}", process.stderr());
+    }
+    let store = services.data().join("store.sqlite");
+    let found = kill_loop::compare(&python, &ledger, &store, services.folder.path()).unwrap();
+    let exact = Reconciliation {
+        acked: MESSAGES,
+        stored: MESSAGES,
+        counted: MESSAGES,
+        ..Reconciliation::default()
+    };
+    assert_eq!(found, exact);
+}

@@ -83,7 +83,7 @@ async fn run(dir: &Path, tasks: usize, seconds: u64, batch: usize) -> Result<(),
     println!(
         r#"{{"tasks":{tasks},"batch":{batch},"records":{records},"records_per_s":{},"mib_per_s":{},"commits":{},"p50_us":{},"p99_us":{}}}"#,
         u128::from(records) * 1_000_000 / took.as_micros(),
-        u128::from(status.bytes >> 10) * 1_000 / took.as_millis() >> 10,
+        u128::from(status.bytes) * 1_000 / took.as_millis() / (1 << 20),
         status.commits,
         percentile(50),
         percentile(99),

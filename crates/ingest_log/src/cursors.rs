@@ -34,6 +34,9 @@ pub struct Cursor {
     pub pins: bool,
 }
 
+/// Cursors by name.
+pub(crate) type CursorMap = BTreeMap<String, Cursor>;
+
 /// First sequence held and first sequence not durable.
 #[derive(Debug, Default)]
 pub(crate) struct Bounds {
@@ -53,7 +56,7 @@ pub struct Cursors {
 
 #[derive(Debug, Default)]
 struct Book {
-    live: BTreeMap<String, Cursor>,
+    live: CursorMap,
     /// Counts changes.
     version: u64,
     /// Slowest pinning cursor on disk.
@@ -65,11 +68,7 @@ struct Book {
 pub const MAX_CURSOR_NAME_BYTES: usize = u16::MAX as usize;
 
 impl Cursors {
-    pub(crate) fn new(
-        live: BTreeMap<String, Cursor>,
-        bounds: Arc<Bounds>,
-        bell: Arc<Bell>,
-    ) -> Self {
+    pub(crate) fn new(live: CursorMap, bounds: Arc<Bounds>, bell: Arc<Bell>) -> Self {
         let book = Book {
             persisted_floor: floor(&live),
             live,
@@ -201,12 +200,12 @@ impl Cursors {
 /// All cursors at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    pub(crate) cursors: BTreeMap<String, Cursor>,
+    pub(crate) cursors: CursorMap,
     version: u64,
 }
 
 /// Returns the place of the slowest pinning cursor.
-pub(crate) fn floor(cursors: &BTreeMap<String, Cursor>) -> Option<u64> {
+pub(crate) fn floor(cursors: &CursorMap) -> Option<u64> {
     let pinning = cursors.values().filter(|cursor| cursor.pins);
     pinning.map(|cursor| cursor.next).min()
 }

@@ -86,12 +86,11 @@ impl Future for Commit {
         if let Some(answer) = self.answer() {
             return Poll::Ready(answer);
         }
-        match self.slot {
-            Some(slot) => waiting[slot].clone_from(context.waker()),
-            None => {
-                self.slot = Some(waiting.len());
-                waiting.push(context.waker().clone());
-            }
+        if let Some(slot) = self.slot {
+            waiting[slot].clone_from(context.waker());
+        } else {
+            self.slot = Some(waiting.len());
+            waiting.push(context.waker().clone());
         }
         Poll::Pending
     }

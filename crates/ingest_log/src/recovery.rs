@@ -9,13 +9,13 @@
 
 mod scan;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cursors::file::CursorFile;
-use crate::cursors::{Cursor, floor};
+use crate::cursors::{CursorMap, floor};
 use crate::disk::{Disk, File};
 use crate::segment::{self, Beginning, FORMAT_VERSION, HEADER_BYTES, HEADER_END, Header};
 use crate::segment::{Identity, Segment};
@@ -48,7 +48,7 @@ pub struct OpenReport {
 pub(crate) struct Recovered {
     pub(crate) identity: Identity,
     pub(crate) cursor_file: CursorFile,
-    pub(crate) cursors: BTreeMap<String, Cursor>,
+    pub(crate) cursors: CursorMap,
     pub(crate) segments: VecDeque<Arc<Segment>>,
     pub(crate) tail: Tail,
     pub(crate) next_ordinal: u64,
@@ -87,7 +87,7 @@ pub(crate) fn recover(disk: &dyn Disk, config: &LogConfig) -> Result<Recovered, 
     let created = opened.is_none();
     let (mut cursor_file, cursors) = match opened {
         Some(opened) => opened,
-        None => (create(disk, dir, &inventory)?, BTreeMap::new()),
+        None => (create(disk, dir, &inventory)?, CursorMap::new()),
     };
     let identity = cursor_file.identity;
     inventory.check_chain(identity)?;
@@ -168,7 +168,7 @@ fn create(disk: &dyn Disk, dir: &Path, inventory: &Inventory) -> Result<CursorFi
 /// Checks that no consumer stands outside the log.
 fn check_cursors(
     dir: &Path,
-    cursors: &BTreeMap<String, Cursor>,
+    cursors: &CursorMap,
     first: u64,
     end: u64,
     unsynced: bool,

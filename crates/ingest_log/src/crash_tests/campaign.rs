@@ -58,7 +58,11 @@ pub(super) fn points(campaign: &Campaign) -> Result<Tried, String> {
         tried.seeds += 1;
         let operations = count_operations(seed);
         for nth in 1..=operations {
-            let error = [io::ErrorKind::Other, io::ErrorKind::StorageFull][seed as usize % 2];
+            let error = if seed.is_multiple_of(2) {
+                io::ErrorKind::Other
+            } else {
+                io::ErrorKind::StorageFull
+            };
             for blow in [Blow::Crash(nth), Blow::Fail(nth, error)] {
                 one(campaign, seed, blow, &mut tried).map_err(|violation| {
                     format!("seed {seed}, {blow:?} of {operations}: {violation}")
@@ -88,18 +92,19 @@ fn one(campaign: &Campaign, seed: u64, blow: Blow, tried: &mut Tried) -> Result<
     let mut disk = SimDisk::new(seed);
     disk.ignore_syncs(campaign.sabotage == Sabotage::IgnoreSyncs);
     let early = campaign.sabotage == Sabotage::AckBeforeWrite;
-    let (chance, mut model) = match blow {
+    let salt = match blow {
         Blow::Crash(nth) => {
             disk.crash_at(nth);
-            (nth, Model::default())
+            nth
         }
         Blow::Fail(nth, error) => {
             disk.fail_at(nth, error);
             tried.failed_operations += 1;
-            (nth << 32, Model::default())
+            nth << 32
         }
     };
-    let mut chance = Random::new(seed ^ chance.wrapping_mul(0x2545_f491_4f6c_dd1d));
+    let mut model = Model::default();
+    let mut chance = Random::new(seed ^ salt.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let mut script = Random::new(seed);
     // Further lives follow, each crashing anywhere, the last one only judged.
     for left in (0..4_u32).rev() {

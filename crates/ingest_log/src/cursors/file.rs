@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Cursor;
+use super::{Cursor, CursorMap};
 use crate::LogError;
 use crate::disk::{Disk, File};
 use crate::segment::{FORMAT_VERSION, Identity};
@@ -49,15 +49,12 @@ pub(crate) struct CursorFile {
 struct Slot {
     identity: Identity,
     generation: u64,
-    cursors: BTreeMap<String, Cursor>,
+    cursors: CursorMap,
 }
 
 impl CursorFile {
     /// Opens the slots and reads the newer valid one; `None` when there is no valid slot.
-    pub(crate) fn open(
-        disk: &dyn Disk,
-        dir: &Path,
-    ) -> Result<Option<(Self, BTreeMap<String, Cursor>)>, LogError> {
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<Option<(Self, CursorMap)>, LogError> {
         let mut files = Vec::new();
         let mut newest: Option<Slot> = None;
         for name in SLOTS {
@@ -115,7 +112,7 @@ impl CursorFile {
     }
 
     /// Writes all cursors into the older slot and syncs it.
-    pub(crate) fn write(&mut self, cursors: &BTreeMap<String, Cursor>) -> Result<(), LogError> {
+    pub(crate) fn write(&mut self, cursors: &CursorMap) -> Result<(), LogError> {
         self.write_as(self.generation + 1, cursors)?;
         self.generation += 1;
         Ok(())
@@ -125,16 +122,12 @@ impl CursorFile {
     ///
     /// The slot may have been read from memory that never reached the disk: its writer may have been
     /// killed before the sync, or the sync may have failed. The other slot stays as it is meanwhile.
-    pub(crate) fn settle(&mut self, cursors: &BTreeMap<String, Cursor>) -> Result<(), LogError> {
+    pub(crate) fn settle(&mut self, cursors: &CursorMap) -> Result<(), LogError> {
         self.write_as(self.generation, cursors)
     }
 
-    fn write_as(
-        &self,
-        generation: u64,
-        cursors: &BTreeMap<String, Cursor>,
-    ) -> Result<(), LogError> {
-        let (path, file) = &self.slots[usize::from(generation % 2 == 0)];
+    fn write_as(&self, generation: u64, cursors: &CursorMap) -> Result<(), LogError> {
+        let (path, file) = &self.slots[usize::from(generation.is_multiple_of(2))];
         let bytes = encode(self.identity, generation, cursors)
             .ok_or_else(|| LogError::corrupt(path, 0, "the cursors take more than 4 GiB"))?;
         let written = file.write_at(&bytes, 0);
@@ -144,11 +137,7 @@ impl CursorFile {
     }
 }
 
-fn encode(
-    identity: Identity,
-    generation: u64,
-    cursors: &BTreeMap<String, Cursor>,
-) -> Option<Vec<u8>> {
+fn encode(identity: Identity, generation: u64, cursors: &CursorMap) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     for (name, cursor) in cursors {
         body.extend_from_slice(&u16::try_from(name.len()).ok()?.to_le_bytes());
@@ -212,7 +201,7 @@ fn read_slot(path: &Path, file: &dyn File) -> Result<Option<Slot>, LogError> {
     }))
 }
 
-fn decode_body(mut body: &[u8], count: u32) -> Option<BTreeMap<String, Cursor>> {
+fn decode_body(mut body: &[u8], count: u32) -> Option<CursorMap> {
     let mut cursors = BTreeMap::new();
     for _ in 0..count {
         let (fixed, rest) = body.split_at_checked(ENTRY_FIXED_BYTES)?;

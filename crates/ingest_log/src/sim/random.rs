@@ -19,7 +19,10 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Returns a number below `bound`, which is not zero.
+    /// Returns a number below `bound`.
+    ///
+    /// # Panics
+    /// When `bound` is zero.
     pub fn below(&mut self, bound: usize) -> usize {
         let draw = self.bits() % bound as u64;
         usize::try_from(draw).expect("it is below a usize")

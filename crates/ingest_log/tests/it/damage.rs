@@ -40,10 +40,12 @@ async fn filled() -> SimDisk {
 }
 
 fn corrupt_file(disk: &SimDisk) -> PathBuf {
-    match open(disk) {
-        Err(LogError::Corrupt { path, .. }) => path,
-        other => panic!("opened damage: {other:?}"),
-    }
+    let error = open(disk).unwrap_err();
+    assert!(matches!(error, LogError::Corrupt { .. }), "{error}");
+    let LogError::Corrupt { path, .. } = error else {
+        return PathBuf::new();
+    };
+    path
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::basics::head;
 
 /// Long enough that reaching it means "never", however loaded the machine is.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn small_segments(dir: &std::path::Path) -> Log {
     let config = LogConfig {

@@ -15,10 +15,16 @@ apt_updated=no
 # Tells whether this machine lets us install Debian packages.
 can_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
-# apt_install PROGRAM PACKAGE WHY: installs PACKAGE unless PROGRAM is there.
+# Programs of administrators are not in everybody's PATH.
+PATH=$PATH:/usr/sbin:/sbin
+
+has() { command -v "$1" >/dev/null; }
+
+# apt_install PACKAGE WHY CHECK...: installs PACKAGE unless the command CHECK succeeds.
 apt_install() {
-  local program=$1 package=$2 why=$3
-  PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null && return 0
+  local package=$1 why=$2
+  shift 2
+  "$@" && return 0
   if ! can_apt; then
     missing+=("$package: $why (not root or no apt-get; install it by hand)")
     return 1
@@ -26,7 +32,7 @@ apt_install() {
   say "installing $package: $why"
   if [ "$apt_updated" = no ]; then
     apt_updated=yes
-    DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null 2>&1 || say "apt-get update failed (no network?)"
+    apt-get update -qq >/dev/null 2>&1 || say "apt-get update failed (no network?)"
   fi
   if ! DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1; then
     missing+=("$package: $why (apt-get install failed)")
@@ -34,19 +40,17 @@ apt_install() {
   fi
 }
 
-# Debian starts a broker on 1883 when mosquitto is installed; ours wants that port.
-mosquitto_was_there=no
-PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null && mosquitto_was_there=yes
-apt_install mosquitto mosquitto "the broker the benchmark compares with, and a foreign broker for tests"
-if [ "$mosquitto_was_there" = no ] && PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null; then
-  if command -v systemctl >/dev/null && [ -d /run/systemd/system ]; then
+apt_install build-essential "links Rust programs and compiles SQLite and zstd" has cc
+apt_install shellcheck "checks the shell scripts" has shellcheck
+apt_install mosquitto-clients "foreign MQTT clients for the system tests" has mosquitto_pub
+if ! has mosquitto && apt_install mosquitto "the broker the benchmark compares with" has mosquitto; then
+  # Debian starts it on port 1883, which ours wants.
+  if has systemctl && [ -d /run/systemd/system ]; then
     systemctl disable --now mosquitto >/dev/null 2>&1 || say "could not stop the mosquitto service; it may hold port 1883"
   elif [ -x /etc/init.d/mosquitto ]; then
-    /etc/init.d/mosquitto stop >/dev/null 2>&1 || true
+    /etc/init.d/mosquitto stop >/dev/null 2>&1 || say "could not stop mosquitto; it may hold port 1883"
   fi
 fi
-apt_install mosquitto_pub mosquitto-clients "foreign MQTT clients for the system tests"
-apt_install shellcheck shellcheck "checks the shell scripts"
 
 # Tells whether .venv holds exactly the pinned versions.
 venv_is_right() {
@@ -67,14 +71,12 @@ for line in open(sys.argv[1]):
 PYTHON
 }
 
-if ! command -v python3 >/dev/null; then
+if ! has python3; then
   missing+=("python3: the independent checkers (install Python 3.9 or newer)")
 elif ! venv_is_right; then
   say "installing into .venv: $(grep -v '^#' tools/requirements.txt | tr '\n' ' ')(foreign MQTT client, independent readers of the lake)"
   if [ ! -x .venv/bin/pip ]; then
-    if ! python3 -c 'import ensurepip' 2>/dev/null; then
-      apt_install python3-venv-absent python3-venv "makes .venv" || true
-    fi
+    apt_install python3-venv "makes .venv" python3 -c 'import ensurepip' 2>/dev/null
     python3 -m venv .venv >/dev/null 2>&1
   fi
   if ! .venv/bin/pip install --quiet --disable-pip-version-check -r tools/requirements.txt >/dev/null 2>&1; then

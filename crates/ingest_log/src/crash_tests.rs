@@ -10,6 +10,7 @@ mod life;
 mod model;
 
 use campaign::{Campaign, Sabotage, points};
+use model::Promise;
 
 /// How many crashes the suite tries; `LASTMILE_CRASH_POINTS=1000000` makes it a campaign.
 fn wanted_points() -> u64 {
@@ -19,13 +20,32 @@ fn wanted_points() -> u64 {
     })
 }
 
-#[test]
-fn no_crash_loses_or_invents_a_record() {
-    let campaign = Campaign::new(wanted_points());
-    match points(&campaign) {
+fn must_hold(campaign: &Campaign) {
+    match points(campaign) {
         Ok(tried) => println!("{tried:?}"),
         Err(violation) => panic!("{violation}"),
     }
+}
+
+#[test]
+fn no_crash_loses_or_invents_a_record() {
+    must_hold(&Campaign::new(wanted_points()));
+}
+
+#[test]
+fn without_sync_no_killed_process_loses_a_record() {
+    must_hold(&Campaign {
+        promise: Promise::AcknowledgedWithLeaps,
+        ..Campaign::new(2_000)
+    });
+}
+
+#[test]
+fn without_sync_power_loss_invents_nothing_and_reuses_no_sequence() {
+    must_hold(&Campaign {
+        promise: Promise::NoInvention,
+        ..Campaign::new(2_000)
+    });
 }
 
 /// Runs the same test against something broken, which it must notice.

@@ -3,7 +3,8 @@
 use std::io;
 
 use super::life::{Life, open};
-use super::model::Model;
+use super::model::{Model, Promise};
+use crate::SyncMode;
 use crate::record::sabotage;
 use crate::sim::{Crash, Random, SimDisk};
 
@@ -20,6 +21,7 @@ pub(super) enum Sabotage {
 pub(super) struct Campaign {
     pub(super) points: u64,
     pub(super) sabotage: Sabotage,
+    pub(super) promise: Promise,
 }
 
 /// What was tried.
@@ -45,6 +47,22 @@ impl Campaign {
         Self {
             points,
             sabotage: Sabotage::None,
+            promise: Promise::Acknowledged,
+        }
+    }
+
+    fn sync(&self) -> SyncMode {
+        match self.promise {
+            Promise::Acknowledged => SyncMode::Fdatasync,
+            Promise::AcknowledgedWithLeaps | Promise::NoInvention => SyncMode::OsBuffer,
+        }
+    }
+
+    fn crash(&self, chance: &mut Random) -> Crash {
+        if self.promise != Promise::AcknowledgedWithLeaps && chance.coin() {
+            Crash::Power
+        } else {
+            Crash::Process
         }
     }
 }
@@ -56,7 +74,7 @@ pub(super) fn points(campaign: &Campaign) -> Result<Tried, String> {
     while tried.crashes < campaign.points {
         let seed = tried.seeds;
         tried.seeds += 1;
-        let operations = count_operations(seed);
+        let operations = count_operations(seed, campaign.sync());
         for nth in 1..=operations {
             let error = if seed.is_multiple_of(2) {
                 io::ErrorKind::Other
@@ -77,10 +95,10 @@ pub(super) fn points(campaign: &Campaign) -> Result<Tried, String> {
 const EVENTS: usize = 40;
 
 /// Returns how many operations the life of a seed takes when nothing goes wrong.
-fn count_operations(seed: u64) -> u64 {
+fn count_operations(seed: u64, sync: SyncMode) -> u64 {
     let disk = SimDisk::new(seed);
     let mut model = Model::default();
-    let opened = open(&disk).expect("a sound disk opens");
+    let opened = open(&disk, sync).expect("a sound disk opens");
     let mut life = Life::new(opened, &mut model, false);
     let lived = life.live(EVENTS, &mut Random::new(seed));
     lived.unwrap_or_else(|violation| panic!("seed {seed} without a crash: {violation}"));
@@ -103,12 +121,12 @@ fn one(campaign: &Campaign, seed: u64, blow: Blow, tried: &mut Tried) -> Result<
             nth << 32
         }
     };
-    let mut model = Model::default();
+    let mut model = Model::new(campaign.promise);
     let mut chance = Random::new(seed ^ salt.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let mut script = Random::new(seed);
     // Further lives follow, each crashing anywhere, the last one only judged.
     for left in (0..4_u32).rev() {
-        let opened = match open(&disk) {
+        let opened = match open(&disk, campaign.sync()) {
             Ok(opened) => Some(opened),
             Err(_) if disk.is_off() => {
                 tried.crashes_while_opening += 1;
@@ -125,12 +143,7 @@ fn one(campaign: &Campaign, seed: u64, blow: Blow, tried: &mut Tried) -> Result<
             }
         }
         tried.crashes += 1;
-        let crash = if chance.coin() {
-            Crash::Power
-        } else {
-            Crash::Process
-        };
-        disk = disk.reboot(crash);
+        disk = disk.reboot(campaign.crash(&mut chance));
         script = Random::new(chance.bits());
         if left > 1 {
             disk.crash_at(1 + chance.below(60) as u64);

@@ -1,6 +1,6 @@
 //! What must be true of a log after a crash, given what was done with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -12,9 +12,25 @@ use crate::{Cursor, Log};
 pub(super) struct Model {
     /// Payloads by sequence. Above `acked` they may be replaced in a later life.
     pub(super) appended: BTreeMap<u64, Vec<u8>>,
-    /// All records below were acknowledged.
+    /// All records below were acknowledged, or lay behind a leap.
     pub(super) acked: u64,
+    /// The sequences that were acknowledged one by one.
+    acknowledged: BTreeSet<u64>,
     pub(super) cursors: BTreeMap<&'static str, Place>,
+    /// What the log promises to survive.
+    pub(super) promise: Promise,
+}
+
+/// Which records must be there after a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Promise {
+    /// All acknowledged ones, and sequences have no gap.
+    #[default]
+    Acknowledged,
+    /// As above, but sequences leap at each open: commits are not synced and only processes crash.
+    AcknowledgedWithLeaps,
+    /// Any, since commits are not synced; but nothing invented, and no acknowledged sequence reused.
+    NoInvention,
 }
 
 /// What a cursor may be after a crash.
@@ -35,8 +51,27 @@ pub(super) fn cursor_at(next: u64) -> Cursor {
 }
 
 impl Model {
+    pub(super) fn new(promise: Promise) -> Self {
+        Self {
+            promise,
+            ..Self::default()
+        }
+    }
+
+    /// Notes records that were given sequences; none may have one that was acknowledged.
+    pub(super) fn append(&mut self, records: Vec<(u64, Vec<u8>)>) -> Result<(), String> {
+        for (seq, payload) in records {
+            if self.acknowledged.contains(&seq) {
+                return Err(format!("sequence {seq} was given out twice"));
+            }
+            self.appended.insert(seq, payload);
+        }
+        Ok(())
+    }
+
     pub(super) fn ack(&mut self, seqs: Range<u64>) {
         self.acked = self.acked.max(seqs.end);
+        self.acknowledged.extend(seqs);
     }
 
     /// Judges a log that was just opened, and takes what it kept as the new truth.
@@ -49,9 +84,14 @@ impl Model {
             ));
         }
         self.judge_cursors(log, first)?;
-        self.judge_records(log, first, next)?;
+        let read = self.read_all(log, first)?;
+        self.judge_records(&read, first, next)?;
         self.acked = next;
-        self.appended.split_off(&next);
+        match self.promise {
+            Promise::Acknowledged => drop(self.appended.split_off(&next)),
+            // What is lost stays lost, and its sequences stay taken.
+            Promise::AcknowledgedWithLeaps | Promise::NoInvention => {}
+        }
         Ok(())
     }
 
@@ -93,30 +133,42 @@ impl Model {
         Ok(())
     }
 
-    fn judge_records(&self, log: &Log, first: u64, next: u64) -> Result<(), String> {
+    /// Reads the whole log; every record must be one that was appended, in order.
+    fn read_all(&self, log: &Log, first: u64) -> Result<BTreeSet<u64>, String> {
         let mut reader = log.reader(first);
-        let mut expected = first;
+        let mut read = BTreeSet::new();
         loop {
-            let chunk = reader
-                .try_next_chunk(700)
-                .map_err(|error| error.to_string())?;
-            let Some(chunk) = chunk else { break };
+            let chunk = reader.try_next_chunk(700);
+            let Some(chunk) = chunk.map_err(|error| error.to_string())? else {
+                return Ok(read);
+            };
             for record in &chunk {
-                if record.seq != expected {
-                    return Err(format!("read {} in place of {expected}", record.seq));
+                let seq = record.seq;
+                if read.last().is_some_and(|&last| last >= seq) {
+                    return Err(format!("read {seq} behind {:?}", read.last()));
                 }
-                let appended = self.appended.get(&record.seq).map(Vec::as_slice);
-                if appended != Some(record.payload) {
-                    return Err(format!("record {expected} was never appended so"));
+                let appended = self.appended.get(&seq).map(Vec::as_slice);
+                if appended != Some(record.payload) || record.topic != topic_of(seq) {
+                    return Err(format!("record {seq} was never appended so"));
                 }
-                if record.topic != topic_of(record.seq) {
-                    return Err(format!("record {expected} has another topic"));
-                }
-                expected += 1;
+                read.insert(seq);
             }
         }
-        if expected != next {
-            return Err(format!("records end at {expected}, the log says {next}"));
+    }
+
+    fn judge_records(&self, read: &BTreeSet<u64>, first: u64, next: u64) -> Result<(), String> {
+        match self.promise {
+            Promise::NoInvention => {}
+            Promise::Acknowledged if read.iter().copied().eq(first..next) => {}
+            Promise::Acknowledged => {
+                return Err(format!("{first}..{next} is held, and {read:?} was read"));
+            }
+            Promise::AcknowledgedWithLeaps => {
+                let acked = self.acknowledged.range(first..);
+                if let Some(lost) = acked.clone().find(|seq| !read.contains(seq)) {
+                    return Err(format!("record {lost} was acknowledged and is lost"));
+                }
+            }
         }
         Ok(())
     }

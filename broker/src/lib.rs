@@ -1,2 +1,29 @@
-//! broker.
+//! The broker: a durable MQTT front over the ingest log, and a live copy through an embedded rumqttd.
+//!
+//! # Promises
+//! - A PUBACK leaves after the group commit that holds the message, in the order of publishing.
+//! - A persistent session is served from the log: at least once, in order, from its lowest unacknowledged
+//!   message, through restarts and crashes of client and broker.
+//! - A clean session gets a live copy, best effort; what a slow one misses is counted.
+//! - Nothing is evicted: when the log has no room, clients are not read.
+//!
+//! # Ways through the code
+//! [`start`] binds and spawns. `connection` is one task per client; its hot path, `connection::intake`, turns
+//! every packet of a read into one batch of records. `protocol` is MQTT on the wire. `session` serves persistent
+//! sessions, `fanout` the clean ones.
+//!
+//! # Not here
+//! Payloads are not looked at. QoS 2, MQTT 5, TLS, WebSocket, users and shared subscriptions are not served yet.
+
+mod connection;
+mod fanout;
+mod metrics;
 mod protocol;
+mod retained;
+mod server;
+mod session;
+mod settings;
+mod takeover;
+
+pub use server::{Error, Handle, start};
+pub use settings::{Config, LogSync, Settings};

@@ -7,8 +7,8 @@ use std::num::NonZeroU16;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rmqtt_codec::error::DecodeError;
-use rmqtt_codec::v3::{Codec, ConnectAck, ConnectAckReason, Packet, SubscribeReturnCode};
 use rmqtt_codec::types::QoS;
+use rmqtt_codec::v3::{Codec, ConnectAck, ConnectAckReason, Packet, SubscribeReturnCode};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::frame::{Frame, put_length};
@@ -97,7 +97,7 @@ pub(crate) fn connect(frame: &Frame<'_>) -> Result<Connect, ConnectError> {
     }
     let packet = match decode(frame) {
         Err(DecodeError::InvalidClientId) => return Err(ConnectError::ClientId),
-        other => other.map_err(violation)?,
+        other => other.map_err(|error| violation(&error))?,
     };
     let Packet::Connect(connect) = packet else {
         return Err(Violation::Unexpected.into());
@@ -144,7 +144,7 @@ fn protocol(body: &[u8]) -> Option<(&[u8], u8)> {
 /// # Errors
 /// When it breaks a rule or is none that a client may send here.
 pub(crate) fn control(frame: &Frame<'_>) -> Result<Control, Violation> {
-    match decode(frame).map_err(violation)? {
+    match decode(frame).map_err(|error| violation(&error))? {
         Packet::Subscribe {
             packet_id,
             topic_filters,
@@ -202,7 +202,7 @@ fn decode(frame: &Frame<'_>) -> Result<Packet, DecodeError> {
     }
 }
 
-fn violation(error: DecodeError) -> Violation {
+fn violation(error: &DecodeError) -> Violation {
     match error {
         DecodeError::Utf8Error => Violation::Text,
         DecodeError::InvalidTopicFilter => Violation::Filter,

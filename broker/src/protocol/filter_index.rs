@@ -77,13 +77,11 @@ impl<K, V> Node<K, V> {
 }
 
 fn put<K: Eq, V>(list: &mut Vec<(K, V)>, key: K, value: V) -> Option<V> {
-    match list.iter_mut().find(|(other, _)| *other == key) {
-        Some((_, there)) => Some(std::mem::replace(there, value)),
-        None => {
-            list.push((key, value));
-            None
-        }
+    if let Some((_, there)) = list.iter_mut().find(|(other, _)| *other == key) {
+        return Some(std::mem::replace(there, value));
     }
+    list.push((key, value));
+    None
 }
 
 fn take<K: Eq, V>(list: &mut Vec<(K, V)>, key: &K) -> Option<V> {
@@ -186,7 +184,11 @@ mod tests {
     fn the_standards_examples_hold() {
         let cases = [
             ("sport/tennis/player1/#", "sport/tennis/player1", true),
-            ("sport/tennis/player1/#", "sport/tennis/player1/ranking", true),
+            (
+                "sport/tennis/player1/#",
+                "sport/tennis/player1/ranking",
+                true,
+            ),
             ("sport/#", "sport", true),
             ("#", "a/b", true),
             ("sport/tennis/+", "sport/tennis/player1/ranking", false),

@@ -129,7 +129,7 @@ mod tests {
             prop_assert_eq!((theirs.dup, theirs.qos.value(), theirs.retain), (dup, qos, retain));
             prop_assert_eq!(theirs.topic.as_bytes(), topic.as_bytes());
             prop_assert_eq!(&theirs.payload[..], &payload[..]);
-            prop_assert_eq!(theirs.packet_id.map_or(0, |id| id.get()), packet_id);
+            prop_assert_eq!(theirs.packet_id.map_or(0, std::num::NonZero::get), packet_id);
 
             let mut again = BytesMut::new();
             Codec::new(0).encode(Packet::Publish(theirs), &mut again).unwrap();

@@ -42,15 +42,27 @@ fn connects_that_break_a_rule_are_refused_as_the_standard_says() {
     let malformed = ConnectError::Violation(Violation::Malformed);
     let text = ConnectError::Violation(Violation::Text);
     let cases: [(Vec<u8>, ConnectError); 10] = [
-        (connect_body(b"MQTT", 5, 2, &[0, 0, 1, b'a']), ConnectError::Version5),
-        (connect_body(b"MQTT", 6, 2, &[0, 1, b'a']), ConnectError::Version),
-        (connect_body(b"MQIsdp", 3, 2, &[0, 1, b'a']), ConnectError::Version),
+        (
+            connect_body(b"MQTT", 5, 2, &[0, 0, 1, b'a']),
+            ConnectError::Version5,
+        ),
+        (
+            connect_body(b"MQTT", 6, 2, &[0, 1, b'a']),
+            ConnectError::Version,
+        ),
+        (
+            connect_body(b"MQIsdp", 3, 2, &[0, 1, b'a']),
+            ConnectError::Version,
+        ),
         (connect_body(b"MQTX", 4, 2, &[0, 1, b'a']), malformed),
         (connect_body(b"MQTT", 4, 3, &[0, 1, b'a']), malformed),
         (connect_body(b"MQTT", 4, 0, &[0, 0]), ConnectError::ClientId),
         (connect_body(b"MQTT", 4, 2, &[0, 1, 0]), text),
         (connect_body(b"MQTT", 4, 2, &[0, 1, b'a', 9]), malformed),
-        (connect_body(b"MQTT", 4, 0x42, &[0, 1, b'a', 0, 1, b'p']), malformed),
+        (
+            connect_body(b"MQTT", 4, 0x42, &[0, 1, b'a', 0, 1, b'p']),
+            malformed,
+        ),
         (packet(0xc0, &[]), Violation::Unexpected.into()),
     ];
     for (bytes, expected) in cases {
@@ -69,7 +81,7 @@ fn refusals_are_worded_for_the_clients_version() {
     assert_eq!(said(ConnectError::Version), [0x20, 2, 0, 1]);
     assert_eq!(said(ConnectError::ClientId), [0x20, 2, 0, 2]);
     assert_eq!(said(ConnectError::Unavailable), [0x20, 2, 0, 3]);
-    assert_eq!(said(Violation::Malformed.into()), []);
+    assert!(said(Violation::Malformed.into()).is_empty());
 }
 
 #[test]
@@ -93,7 +105,10 @@ fn control_packets_that_break_a_rule_are_refused() {
         assert_eq!(control(&frame(&bytes)), Err(expected), "{bytes:?}");
     }
     assert_eq!(puback(&frame(&[0x40, 2, 0, 0])), Err(Violation::Malformed));
-    assert_eq!(puback(&frame(&[0x40, 3, 0, 1, 0])), Err(Violation::Malformed));
+    assert_eq!(
+        puback(&frame(&[0x40, 3, 0, 1, 0])),
+        Err(Violation::Malformed)
+    );
 }
 
 #[test]
@@ -110,7 +125,10 @@ fn subscriptions_are_read_and_answered() {
         },
     ];
     let id = NonZeroU16::new(7).unwrap();
-    assert_eq!(control(&frame(&bytes)), Ok(Control::Subscribe(id, requests)));
+    assert_eq!(
+        control(&frame(&bytes)),
+        Ok(Control::Subscribe(id, requests))
+    );
     let mut out = Vec::new();
     put_suback(&mut out, id, &[Some(1), None, Some(0)]);
     put_unsuback(&mut out, id);

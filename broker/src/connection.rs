@@ -1,0 +1,277 @@
+//! One task per connection: reads, appends, acknowledges, delivers.
+//!
+//! Invariants: a PUBACK is written only after the commit that holds its message has resolved, and in the order
+//! of publishing; at most one append waits for room, and while it waits nothing is read; commits wait in a
+//! queue that is bounded in batches and messages, and at the bound nothing is read either, so that TCP holds the
+//! client back. A broken rule closes this connection and no other.
+//!
+//! Generic over the byte stream: TLS and WebSocket come as other streams, MQTT 5 as another reading of packets.
+
+mod handshake;
+mod intake;
+pub(crate) mod outbound;
+mod pace;
+mod run;
+mod subscriptions;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::ready;
+use std::time::Duration;
+
+use ingest_log::{Commit, Log, LogError};
+use service::{Clock, Throttle};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::handshake::{Admitted, Refusal};
+use self::intake::Input;
+use self::outbound::Outbound;
+use self::pace::Pace;
+use crate::fanout::{Fanout, LiveSubscriber};
+use crate::metrics::{Metrics, Reason};
+use crate::protocol::Violation;
+use crate::protocol::control::{self, Control};
+use crate::retained::{Retained, RetainedStore};
+use crate::session::delivery::Delivery;
+use crate::takeover::Claims;
+
+/// Most bytes read at once.
+pub(crate) const READ_BYTES: usize = 64 << 10;
+/// Most batches of a connection that wait for their commit.
+const MAX_PENDING_BATCHES: usize = 256;
+/// Most messages of a connection that wait for their commit: MQTT has no more packet ids.
+const MAX_PENDING_MESSAGES: usize = 65_535;
+/// Time for the last words to a client that is refused or dismissed.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(crate) log: Log,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+    pub(crate) fanout: Fanout,
+    pub(crate) retained: RetainedStore,
+    pub(crate) claims: Claims,
+    /// Cancelled when intake is to stop.
+    pub(crate) intake: CancellationToken,
+    /// End of the log when this process began.
+    pub(crate) recovered: u64,
+    /// When this process began, in microseconds since the epoch; part of assigned client ids.
+    pub(crate) started_us: i64,
+    pub(crate) assigned_ids: AtomicU64,
+    pub(crate) warning: Throttle,
+    pub(crate) max_packet_bytes: usize,
+    pub(crate) max_sessions: i64,
+    pub(crate) window: usize,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) ack_before_commit: bool,
+}
+
+/// Where deliveries come from.
+#[derive(Debug)]
+enum Source {
+    Persistent(Box<Delivery>),
+    Live(LiveSubscriber),
+}
+
+impl Source {
+    fn has(&self, filter: &str) -> bool {
+        match self {
+            Self::Persistent(delivery) => delivery.has(filter),
+            Self::Live(live) => live.has(filter),
+        }
+    }
+
+    fn subscriptions(&self) -> usize {
+        match self {
+            Self::Persistent(delivery) => delivery.subscriptions(),
+            Self::Live(live) => live.subscriptions(),
+        }
+    }
+
+    fn is_hungry(&self) -> bool {
+        match self {
+            Self::Persistent(delivery) => delivery.is_hungry(),
+            Self::Live(live) => live.is_hungry(),
+        }
+    }
+
+    fn pump(&mut self, out: &mut Outbound) {
+        match self {
+            Self::Persistent(delivery) => delivery.pump(out),
+            Self::Live(live) => live.pump(out),
+        }
+    }
+
+    /// Waits for messages; `false` when there will be no more.
+    async fn fetch(&mut self) -> Result<bool, LogError> {
+        match self {
+            Self::Persistent(delivery) => delivery.fetch().await,
+            Self::Live(live) => {
+                live.fetch().await;
+                Ok(true)
+            }
+        }
+    }
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the client disconnected")]
+    Disconnect,
+    #[error("the client closed the connection")]
+    Closed,
+    #[error("the connection failed")]
+    Io(#[source] io::Error),
+    #[error(transparent)]
+    Violation(Violation),
+    #[error("nothing came within one and a half keep-alive intervals")]
+    KeepAlive,
+    #[error("the client did not take what was sent")]
+    Stalled,
+    #[error("another connection with the same client id came")]
+    TakenOver,
+    #[error("the broker is stopping")]
+    Stopped,
+    #[error("the log takes no more")]
+    Log(#[source] LogError),
+}
+
+/// A batch whose commit is awaited.
+#[derive(Debug)]
+struct Pending {
+    commit: Commit,
+    packet_ids: Vec<u16>,
+    retained: Vec<(u64, Retained)>,
+    since: Instant,
+}
+
+type Appending = Pin<Box<dyn Future<Output = Result<Pending, LogError>> + Send>>;
+
+/// A connected client.
+struct Connection<R, W> {
+    front: Arc<Front>,
+    client_id: Arc<str>,
+    reader: R,
+    writer: W,
+    input: Input,
+    out: Outbound,
+    source: Source,
+    appending: Option<Appending>,
+    pending: VecDeque<Pending>,
+    pending_messages: usize,
+    /// Sequence behind the last record of this connection.
+    appended_to: u64,
+    /// A packet that waits until what came before it is appended.
+    control: Option<Control>,
+    /// Set when the connection is to end once what was taken is appended, committed and answered.
+    ending: Option<End>,
+    pace: Pace,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve<R, W>(front: Arc<Front>, mut reader: R, mut writer: W)
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    let mut input = Input::default();
+    let end = front.intake.child_token();
+    let connect = tokio::select! {
+        connect = handshake::connect(&front, &mut reader, &mut input) => connect,
+        () = end.cancelled() => Err(Refusal::Cancelled),
+    };
+    let admitted = match connect {
+        Ok(connect) => handshake::admit(&front, connect, &end).await,
+        Err(refusal) => Err(refusal),
+    };
+    let Admitted {
+        connect,
+        client_id,
+        claim,
+        source,
+        out,
+    } = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refuse(&front, &mut writer, refusal).await,
+    };
+    tracing::debug!(
+        client_id = &*client_id,
+        clean = connect.clean_session,
+        "connected"
+    );
+    let pace = Pace::new(connect.keep_alive, front.stall_timeout);
+    let mut connection = Connection {
+        front,
+        client_id,
+        reader,
+        writer,
+        input,
+        out,
+        source,
+        appending: None,
+        pending: VecDeque::new(),
+        pending_messages: 0,
+        appended_to: 0,
+        control: None,
+        ending: None,
+        pace,
+    };
+    let reason = connection.run(&end).await;
+    connection.finish(&reason, connect.will).await;
+    drop(claim);
+}
+
+async fn refuse<W: AsyncWrite + Unpin>(front: &Front, writer: &mut W, refusal: Refusal) {
+    let mut answer = Vec::new();
+    match &refusal {
+        Refusal::Closed | Refusal::Cancelled => {}
+        Refusal::Timeout => front.metrics.rejected(Reason::ConnectTimeout),
+        Refusal::Connect(error) => {
+            front.metrics.rejected(*error);
+            control::put_refusal(&mut answer, *error);
+            if let Some(suppressed) = front.warning.permit() {
+                tracing::warn!(%error, suppressed, "a client was refused");
+            }
+        }
+    }
+    tracing::debug!(reason = %refusal, "refused");
+    let farewell = async {
+        writer.write_all(&answer).await?;
+        writer.shutdown().await
+    };
+    if let Ok(Err(error)) = timeout(FAREWELL, farewell).await {
+        tracing::debug!(%error, "a refusal could not be sent");
+    }
+}
+
+thread_local! {
+    /// Where bytes arrive before they are a connection's: idle connections hold no buffer.
+    static ARRIVALS: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+}
+
+/// Reads once into `input`; 0 means that the client closed.
+///
+/// # Cancel safety
+/// Yes.
+async fn read<R: AsyncRead + Unpin>(reader: &mut R, input: &mut Input) -> io::Result<usize> {
+    poll_fn(|context| {
+        ARRIVALS.with_borrow_mut(|arrivals| {
+            let mut buffer = ReadBuf::new(arrivals);
+            ready!(Pin::new(&mut *reader).poll_read(context, &mut buffer))?;
+            input.add(buffer.filled());
+            Ok(buffer.filled().len()).into()
+        })
+    })
+    .await
+}

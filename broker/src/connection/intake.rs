@@ -1,0 +1,174 @@
+//! From bytes to a batch of records: the hot path.
+//!
+//! One call takes every complete packet that was read, gathers what is published into one record batch, and answers
+//! what needs no waiting. It stops at the first packet that must be handled before what follows it.
+
+use bytes::Bytes;
+use ingest_log::{RecordBatch, RecordHead};
+
+use super::outbound::Outbound;
+use crate::protocol::control::{self, Control};
+use crate::protocol::frame::{Frame, Split, split};
+use crate::protocol::{Violation, publish, topic};
+use crate::retained::Retained;
+
+/// Bytes that were read and not yet taken.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    bytes: Vec<u8>,
+    taken: usize,
+    /// Whether a complete packet may be there.
+    fresh: bool,
+}
+
+/// An emptied buffer above this size is given back, so that idle connections cost little.
+const KEPT_BYTES: usize = 2 << 10;
+
+impl Input {
+    /// Adds what was read.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.fresh = true;
+    }
+
+    /// Tells whether a complete packet may be there.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.bytes[self.taken..]
+    }
+
+    /// Notes that so many bytes are done with.
+    pub(super) fn took(&mut self, count: usize, fresh: bool) {
+        self.taken += count;
+        self.fresh = fresh;
+        if self.taken == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(KEPT_BYTES);
+            self.taken = 0;
+        } else if !fresh {
+            // What is left is the beginning of one packet.
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+    }
+}
+
+/// What holds for every message of one call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub(super) client_id: &'a str,
+    pub(super) received_us: i64,
+    pub(super) max_packet_bytes: usize,
+    /// The negative control: PUBACK at once.
+    pub(super) ack_before_commit: bool,
+}
+
+/// What one call took.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) batch: RecordBatch,
+    /// Packet ids to acknowledge, in order.
+    pub(super) packet_ids: Vec<u16>,
+    /// Retained messages with their places in the batch.
+    pub(super) retained: Vec<(u64, Retained)>,
+    /// Messages by QoS.
+    pub(super) received: [u64; 2],
+    /// Whether a subscriber acknowledged something.
+    pub(super) acknowledged: bool,
+    /// The packet at which it stopped.
+    pub(super) control: Option<Control>,
+    /// The rule that was broken, after all that was taken.
+    pub(super) violation: Option<Violation>,
+}
+
+/// Takes packets from `input`.
+pub(super) fn take(input: &mut Input, terms: &Terms<'_>, out: &mut Outbound) -> Taken {
+    let unread = input.unread();
+    let mut taken = Taken {
+        batch: RecordBatch::with_capacity(unread.len() + unread.len() / 4),
+        ..Taken::default()
+    };
+    let mut at = 0;
+    let mut fresh = true;
+    while taken.control.is_none() && taken.violation.is_none() {
+        match split(&unread[at..], terms.max_packet_bytes) {
+            Ok(Split::Frame(frame)) => {
+                at += frame.size;
+                taken.violation = one(&frame, terms, out, &mut taken).err();
+            }
+            Ok(Split::Incomplete(_)) => {
+                fresh = false;
+                break;
+            }
+            Err(violation) => taken.violation = Some(violation),
+        }
+    }
+    input.took(at, fresh);
+    taken
+}
+
+fn one(
+    frame: &Frame<'_>,
+    terms: &Terms<'_>,
+    out: &mut Outbound,
+    taken: &mut Taken,
+) -> Result<(), Violation> {
+    if frame.first & 0xf0 == publish::TYPE {
+        return message(frame, terms, out, taken);
+    }
+    match frame.first {
+        control::PUBACK => {
+            // An unknown id is an acknowledgement of something sent on an earlier connection.
+            taken.acknowledged |= out.window.acknowledge(control::puback(frame)?);
+        }
+        control::PINGREQ if frame.body.is_empty() => {
+            out.answers().extend_from_slice(&control::PINGRESP);
+        }
+        _ => taken.control = Some(control::control(frame)?),
+    }
+    Ok(())
+}
+
+fn message(
+    frame: &Frame<'_>,
+    terms: &Terms<'_>,
+    out: &mut Outbound,
+    taken: &mut Taken,
+) -> Result<(), Violation> {
+    let publish = publish::decode(frame.first, frame.body)?;
+    if topic::is_own(publish.topic) {
+        return Err(Violation::DollarTopic);
+    }
+    let count = taken.received.get_mut(usize::from(publish.qos));
+    *count.ok_or(Violation::ExactlyOnce)? += 1;
+    if publish.qos > 0 {
+        if terms.ack_before_commit {
+            publish::encode_ack(out.answers(), publish.packet_id);
+        } else {
+            taken.packet_ids.push(publish.packet_id);
+        }
+    }
+    let head = RecordHead {
+        qos: publish.qos,
+        retain: publish.retain,
+        received_us: terms.received_us,
+        topic: publish.topic,
+        client_id: terms.client_id,
+    };
+    let place = taken.batch.len() as u64;
+    let pushed = taken.batch.push(&head, publish.payload);
+    pushed.map_err(|_| Violation::TooLarge)?;
+    if publish.retain {
+        let retained = Retained {
+            topic: publish.topic.into(),
+            payload: Bytes::copy_from_slice(publish.payload),
+            qos: publish.qos,
+            seq: 0,
+        };
+        taken.retained.push((place, retained));
+    }
+    Ok(())
+}

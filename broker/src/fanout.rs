@@ -1,0 +1,243 @@
+//! The live copy for clean-session subscribers: best effort, from memory, through the embedded rumqttd.
+//!
+//! Invariants: what is copied was durable before; a slow subscriber costs only its own messages, which are
+//! counted; with no subscriber nothing is read and nothing is copied.
+//!
+//! Nothing durable lives here. How rumqttd is kept from what it does badly stands in [`relay`].
+
+mod entry;
+mod queue;
+mod relay;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::Notify;
+
+use self::entry::{Entries, Entry};
+use self::queue::{Queue, Taken};
+pub(crate) use self::relay::{RelayError, Timing, start};
+use crate::connection::outbound::Outbound;
+use crate::protocol::filter_index::FilterIndex;
+
+/// Who wants what. Cheap to clone; all clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Fanout(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    queue_bytes: usize,
+    dropped: Counter,
+    next_id: AtomicU64,
+    state: Mutex<State>,
+    /// Rung when the feeder has a reason to begin.
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    filters: FilterIndex<u64, Wanted>,
+    queues: HashMap<u64, Arc<Queue>>,
+    /// Number of filters.
+    wanted: usize,
+    /// Where the feeder is to begin; it sleeps while this is `None` and `idle`.
+    begin: Option<u64>,
+    idle: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    qos: u8,
+    since: u64,
+}
+
+/// One clean-session subscriber; its subscriptions end with the drop.
+#[derive(Debug)]
+pub(crate) struct LiveSubscriber {
+    fanout: Fanout,
+    id: u64,
+    queue: Arc<Queue>,
+    taken: Taken,
+    filters: Vec<String>,
+}
+
+impl Fanout {
+    pub(crate) fn new(queue_bytes: usize, dropped: Counter) -> Self {
+        Self(Arc::new(Shared {
+            queue_bytes,
+            dropped,
+            next_id: AtomicU64::new(0),
+            state: Mutex::new(State {
+                filters: FilterIndex::default(),
+                queues: HashMap::new(),
+                wanted: 0,
+                begin: None,
+                idle: true,
+            }),
+            wake: Notify::new(),
+        }))
+    }
+
+    /// Makes a subscriber without subscriptions.
+    pub(crate) fn subscriber(&self) -> LiveSubscriber {
+        LiveSubscriber {
+            fanout: self.clone(),
+            id: self.0.next_id.fetch_add(1, Ordering::Relaxed),
+            queue: Arc::new(Queue::new(self.0.queue_bytes, self.0.dropped.clone())),
+            taken: Taken::default(),
+            filters: Vec::new(),
+        }
+    }
+
+    /// Waits until somebody wants something; returns from which sequence on.
+    async fn begun(&self) -> u64 {
+        loop {
+            {
+                let mut state = self.lock();
+                if let Some(begin) = state.begin.take() {
+                    state.idle = false;
+                    return begin;
+                }
+            }
+            self.0.wake.notified().await;
+        }
+    }
+
+    /// Tells whether the feeder is to go on; if not, it counts as idle from now on.
+    fn goes_on(&self) -> bool {
+        let mut state = self.lock();
+        state.idle = state.wanted == 0;
+        !state.idle
+    }
+
+    /// Gives each message to those who want it, once each, with the highest QoS any of their filters has.
+    fn dispatch(&self, batch: &[u8]) {
+        let state = self.lock();
+        let mut touched: Vec<u64> = Vec::new();
+        let mut matches: Vec<(u64, u8)> = Vec::new();
+        for entry in Entries(batch) {
+            matches.clear();
+            state.filters.for_each_match(entry.topic, |id, wanted| {
+                if entry.seq >= wanted.since {
+                    matches.push((*id, wanted.qos));
+                }
+            });
+            deliver(&state, &entry, &mut matches, &mut touched);
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched {
+            if let Some(queue) = state.queues.get(&id) {
+                queue.announce();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn deliver(state: &State, entry: &Entry<'_>, matches: &mut Vec<(u64, u8)>, touched: &mut Vec<u64>) {
+    // Highest QoS last, so that it is the one that stays of each subscriber.
+    matches.sort_unstable();
+    matches.dedup_by(|later, kept| {
+        let same = later.0 == kept.0;
+        if same {
+            kept.1 = kept.1.max(later.1);
+        }
+        same
+    });
+    for (id, qos) in matches.iter() {
+        if let Some(queue) = state.queues.get(id) {
+            queue.push(entry, entry.qos.min(*qos));
+            if touched.last() != Some(id) {
+                touched.push(*id);
+            }
+        }
+    }
+}
+
+impl LiveSubscriber {
+    /// Adds a subscription, or changes its QoS; it is for what has sequence `since` or higher.
+    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8, since: u64) {
+        let mut state = self.fanout.lock();
+        let wanted = Wanted { qos, since };
+        if let Some(before) = state.filters.insert(filter, self.id, wanted) {
+            let since = before.since;
+            state.filters.insert(filter, self.id, Wanted { qos, since });
+        } else {
+            state.wanted += 1;
+            self.filters.push(filter.to_owned());
+        }
+        state
+            .queues
+            .entry(self.id)
+            .or_insert_with(|| Arc::clone(&self.queue));
+        if state.idle {
+            state.begin.get_or_insert(since);
+            drop(state);
+            self.fanout.0.wake.notify_one();
+        }
+    }
+
+    /// Removes a subscription.
+    pub(crate) fn unsubscribe(&mut self, filter: &str) {
+        if let Some(index) = self.filters.iter().position(|there| there == filter) {
+            self.filters.swap_remove(index);
+            let mut state = self.fanout.lock();
+            state.remove(filter, self.id);
+        }
+    }
+
+    /// Tells whether there is a subscription for exactly this filter.
+    pub(crate) fn has(&self, filter: &str) -> bool {
+        self.filters.iter().any(|there| there == filter)
+    }
+
+    /// Returns the number of subscriptions.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// Tells whether [`LiveSubscriber::fetch`] has something to wait for.
+    pub(crate) fn is_hungry(&self) -> bool {
+        self.taken.is_empty() && !self.filters.is_empty()
+    }
+
+    /// Waits for messages.
+    ///
+    /// # Cancel safety
+    /// Yes.
+    pub(crate) async fn fetch(&mut self) {
+        self.taken.refill(&self.queue).await;
+    }
+
+    /// Sends what was taken, as far as window and output have room.
+    pub(crate) fn pump(&mut self, out: &mut Outbound) {
+        self.taken.pump(out);
+    }
+}
+
+impl State {
+    fn remove(&mut self, filter: &str, id: u64) {
+        if self.filters.remove(filter, &id).is_some() {
+            self.wanted -= 1;
+        }
+    }
+}
+
+impl Drop for LiveSubscriber {
+    fn drop(&mut self) {
+        let mut state = self.fanout.lock();
+        for filter in &self.filters {
+            state.remove(filter, self.id);
+        }
+        state.queues.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Serves a persistent session from the log.
+//!
+//! Invariants: records are looked at in order, each once per connection; what is sent with QoS 1 stays in the
+//! window until its PUBACK; the session's place is the lowest unacknowledged record, or the first one not yet
+//! looked at. While window or output are full nothing is read: the log holds the rest.
+
+use ingest_log::{Chunk, Log, LogError, Reader, Record};
+
+use super::{Session, Subscription};
+use crate::connection::outbound::{Message, Outbound};
+use crate::protocol::filter_index::FilterIndex;
+
+/// The delivery to one connected client with a persistent session.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    log: Log,
+    session: Session,
+    wanted: FilterIndex<(), Wanted>,
+    /// There is none while there is no subscription.
+    reader: Option<Reader>,
+    /// Records that were read, and how many of them were looked at.
+    chunk: Option<(Chunk, usize)>,
+    /// First record not looked at.
+    place: u64,
+    /// What lies below may have been sent before: again it goes with DUP, and with QoS 0 not at all.
+    unsent: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    qos: u8,
+    since: u64,
+}
+
+/// Bytes of records taken at a time; the reader itself reads larger blocks.
+const CHUNK_BYTES: usize = 16 << 10;
+
+impl Delivery {
+    /// Goes on at the session's place; see [`Session::resume`] for `unsent`.
+    pub(crate) fn new(log: &Log, session: Session, unsent: u64) -> Self {
+        let mut delivery = Self {
+            log: log.clone(),
+            wanted: FilterIndex::default(),
+            reader: None,
+            chunk: None,
+            place: session.next(),
+            unsent,
+            session,
+        };
+        delivery.subscriptions_changed();
+        delivery
+    }
+
+    /// Tells whether the session has a subscription for exactly this filter.
+    pub(crate) fn has(&self, filter: &str) -> bool {
+        let mut there = self.session.subscriptions().iter();
+        there.any(|subscription| subscription.filter == filter)
+    }
+
+    /// Returns the number of subscriptions.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.session.subscriptions().len()
+    }
+
+    /// Adds subscriptions, durably.
+    ///
+    /// # Errors
+    /// When the log has failed or is closed.
+    pub(crate) async fn subscribe(&mut self, added: Vec<Subscription>) -> Result<(), LogError> {
+        if self.reader.is_none()
+            && let Some(since) = added.iter().map(|subscription| subscription.since).min()
+        {
+            self.place = since;
+            self.session.move_to(&self.log, since);
+        }
+        self.session.subscribe(added);
+        self.subscriptions_changed();
+        self.session.put_durable(&self.log).await
+    }
+
+    /// Removes subscriptions, durably.
+    ///
+    /// # Errors
+    /// When the log has failed or is closed.
+    pub(crate) async fn unsubscribe(&mut self, filters: &[String]) -> Result<(), LogError> {
+        self.session.unsubscribe(filters);
+        self.subscriptions_changed();
+        self.session.put_durable(&self.log).await
+    }
+
+    fn subscriptions_changed(&mut self) {
+        self.wanted = FilterIndex::default();
+        for Subscription { filter, qos, since } in self.session.subscriptions() {
+            let wanted = Wanted {
+                qos: *qos,
+                since: *since,
+            };
+            // Keys are per filter, so one key serves all.
+            self.wanted.insert(filter, (), wanted);
+        }
+        if self.session.subscriptions().is_empty() {
+            self.reader = None;
+            self.chunk = None;
+        } else if self.reader.is_none() {
+            self.reader = Some(self.log.reader(self.place));
+        }
+    }
+
+    /// Tells whether [`Delivery::fetch`] has something to wait for.
+    pub(crate) fn is_hungry(&self) -> bool {
+        self.reader.is_some() && self.chunk.is_none()
+    }
+
+    /// Waits for records; `false` when the log was closed and all is read.
+    ///
+    /// # Errors
+    /// As [`Reader::next_chunk`].
+    ///
+    /// # Cancel safety
+    /// Yes.
+    pub(crate) async fn fetch(&mut self) -> Result<bool, LogError> {
+        let Some(reader) = &mut self.reader else {
+            return Ok(false);
+        };
+        self.chunk = reader
+            .next_chunk(CHUNK_BYTES)
+            .await?
+            .map(|chunk| (chunk, 0));
+        Ok(self.chunk.is_some())
+    }
+
+    /// Sends what matches, as far as window and output have room.
+    pub(crate) fn pump(&mut self, out: &mut Outbound) {
+        let Some((chunk, looked_at)) = &mut self.chunk else {
+            return;
+        };
+        for record in chunk.iter().skip(*looked_at) {
+            if !out.has_room() || !send(&self.wanted, self.unsent, &record, out) {
+                return;
+            }
+            *looked_at += 1;
+            self.place = record.seq + 1;
+        }
+        self.chunk = None;
+        self.keep_place(out);
+    }
+
+    /// Moves the session's place up to what is done with.
+    pub(crate) fn keep_place(&mut self, out: &Outbound) {
+        let place = out.window.lowest().unwrap_or(self.place);
+        self.session.move_to(&self.log, place);
+    }
+
+    /// Marks the session as connected, on disk: after a crash all that was durable counts as sent.
+    ///
+    /// # Errors
+    /// When the log has failed or is closed.
+    pub(crate) async fn begin(&mut self) -> Result<(), LogError> {
+        self.session.set_sent_to(None);
+        self.session.put_durable(&self.log).await
+    }
+
+    /// Leaves the session for the next connection of the client.
+    pub(crate) fn end(mut self, out: &Outbound) {
+        self.keep_place(out);
+        self.session.set_sent_to(Some(self.place.max(self.unsent)));
+        self.session.put(&self.log);
+    }
+}
+
+/// Sends a record if it is wanted; `false` when the window is full.
+fn send(
+    wanted: &FilterIndex<(), Wanted>,
+    unsent: u64,
+    record: &Record<'_>,
+    out: &mut Outbound,
+) -> bool {
+    let mut granted = None;
+    wanted.for_each_match(record.topic, |(), wanted| {
+        if record.seq >= wanted.since {
+            granted = granted.max(Some(wanted.qos));
+        }
+    });
+    let Some(granted) = granted else {
+        return true;
+    };
+    let qos = granted.min(record.qos);
+    let again = record.seq < unsent;
+    if again && qos == 0 {
+        return true;
+    }
+    out.send(&Message {
+        topic: record.topic,
+        payload: record.payload,
+        qos,
+        retain: false,
+        dup: again,
+        seq: Some(record.seq),
+    })
+}

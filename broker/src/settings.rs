@@ -1,0 +1,214 @@
+//! The broker's settings, their defaults and their check.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ingest_log::{LogConfig, SyncMode};
+use serde::{Deserialize, Serialize};
+use service::{ByteSize, Common, HumanDuration, ListenAddr, Problems};
+
+/// What may be set; see [`Config`] for what holds when it is not.
+#[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[group(id = "broker")]
+#[command(next_help_heading = "Broker options")]
+pub struct Settings {
+    /// Address for MQTT clients; there is no authentication yet, so think before leaving this machine
+    /// [default: 127.0.0.1:1883]
+    #[arg(long, env = "LASTMILE_MQTT_LISTEN", value_name = "ADDR")]
+    pub mqtt_listen: Option<ListenAddr>,
+    /// Most connections at once; further ones are closed on arrival [default: 20000]
+    #[arg(long, env = "LASTMILE_MQTT_MAX_CONNECTIONS", value_name = "N")]
+    pub mqtt_max_connections: Option<usize>,
+    /// Largest MQTT packet; a larger one closes its connection before it is read [default: 256KiB]
+    #[arg(long, env = "LASTMILE_MQTT_MAX_PACKET_SIZE", value_name = "SIZE")]
+    pub mqtt_max_packet_size: Option<ByteSize>,
+    /// Time a new connection has for its CONNECT [default: 10s]
+    #[arg(long, env = "LASTMILE_MQTT_CONNECT_TIMEOUT", value_name = "DURATION")]
+    pub mqtt_connect_timeout: Option<HumanDuration>,
+    /// A client that takes none of the bytes waiting for it this long is disconnected [default: 30s]
+    #[arg(long, env = "LASTMILE_MQTT_STALL_TIMEOUT", value_name = "DURATION")]
+    pub mqtt_stall_timeout: Option<HumanDuration>,
+    /// Most QoS 1 messages on the way to one subscriber without its PUBACK [default: 1000]
+    #[arg(long, env = "LASTMILE_MQTT_WINDOW", value_name = "N")]
+    pub mqtt_window: Option<usize>,
+    /// Most persistent sessions; each keeps the log from its place on until it ends [default: 10000]
+    #[arg(long, env = "LASTMILE_MQTT_MAX_SESSIONS", value_name = "N")]
+    pub mqtt_max_sessions: Option<usize>,
+    /// Most bytes waiting for one clean-session subscriber; what does not fit is dropped and counted
+    /// [default: 1MiB]
+    #[arg(long, env = "LASTMILE_MQTT_LIVE_QUEUE", value_name = "SIZE")]
+    pub mqtt_live_queue: Option<ByteSize>,
+    /// Most bytes of retained messages, topics included; beyond it new topics are not retained
+    /// [default: 16MiB]
+    #[arg(long, env = "LASTMILE_MQTT_RETAINED_SIZE", value_name = "SIZE")]
+    pub mqtt_retained_size: Option<ByteSize>,
+    /// What a PUBACK promises: `fdatasync` survives power loss, `os_buffer` only the death of the process
+    /// [default: fdatasync]
+    #[arg(long, env = "LASTMILE_LOG_SYNC", value_name = "MODE")]
+    pub log_sync: Option<LogSync>,
+    /// Size of a log segment; small ones free disk sooner [default: 64MiB]
+    #[arg(long, env = "LASTMILE_LOG_SEGMENT_SIZE", value_name = "SIZE")]
+    pub log_segment_size: Option<ByteSize>,
+    /// Most bytes accepted and not yet on disk; at the bound clients are not read [default: 32MiB]
+    #[arg(long, env = "LASTMILE_LOG_MAX_PENDING", value_name = "SIZE")]
+    pub log_max_pending: Option<ByteSize>,
+    /// Most bytes the log may take on disk; at the bound clients are not read, and nothing is evicted
+    /// [default: the disk]
+    #[arg(long, env = "LASTMILE_LOG_MAX_SIZE", value_name = "SIZE")]
+    pub log_max_size: Option<ByteSize>,
+    /// Acknowledges before the log's write: the negative control of the kill tests.
+    #[cfg(debug_assertions)]
+    #[arg(long, hide = true, num_args = 0, default_missing_value = "true")]
+    pub unsafe_ack_before_commit: Option<bool>,
+}
+
+/// What makes a message durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum LogSync {
+    /// `fdatasync` before the acknowledgement.
+    #[default]
+    Fdatasync,
+    /// A write to the operating system before the acknowledgement.
+    OsBuffer,
+}
+
+/// The settings in effect.
+#[derive(Debug, Clone, Serialize)]
+pub struct Config {
+    /// Address for MQTT clients.
+    pub mqtt_listen: SocketAddr,
+    /// Most connections at once.
+    pub mqtt_max_connections: usize,
+    /// Largest MQTT packet.
+    pub mqtt_max_packet_size: ByteSize,
+    /// Time for a CONNECT.
+    pub mqtt_connect_timeout: HumanDuration,
+    /// Time without progress after which a client that does not read is disconnected.
+    pub mqtt_stall_timeout: HumanDuration,
+    /// Most QoS 1 messages in flight to one subscriber.
+    pub mqtt_window: usize,
+    /// Most persistent sessions.
+    pub mqtt_max_sessions: usize,
+    /// Most bytes waiting for one clean-session subscriber.
+    pub mqtt_live_queue: ByteSize,
+    /// Most bytes of retained messages.
+    pub mqtt_retained_size: ByteSize,
+    /// Folder of the log.
+    pub log_dir: PathBuf,
+    /// What a PUBACK promises.
+    pub log_sync: LogSync,
+    /// Size of a log segment.
+    pub log_segment_size: ByteSize,
+    /// Most bytes accepted and not yet on disk.
+    pub log_max_pending: ByteSize,
+    /// Most bytes the log may take on disk.
+    pub log_max_size: Option<ByteSize>,
+    /// Whether PUBACK leaves before the log's write; exists in debug builds only.
+    #[serde(skip)]
+    pub(crate) ack_before_commit: bool,
+}
+
+impl Config {
+    /// Applies the defaults and checks every value; the folder of the log is `log` in the data directory.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn resolve(settings: &Settings, common: &Common) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        #[cfg(debug_assertions)]
+        let ack_before_commit = settings.unsafe_ack_before_commit.unwrap_or_default();
+        #[cfg(not(debug_assertions))]
+        let ack_before_commit = false;
+        let mqtt_listen =
+            common.listen_addr("mqtt_listen", settings.mqtt_listen, 1883, &mut problems);
+        let config = Self {
+            mqtt_listen,
+            mqtt_max_connections: settings.mqtt_max_connections.unwrap_or(20_000),
+            mqtt_max_packet_size: settings.mqtt_max_packet_size.unwrap_or(ByteSize::kib(256)),
+            mqtt_connect_timeout: settings
+                .mqtt_connect_timeout
+                .unwrap_or(HumanDuration::from_secs(10)),
+            mqtt_stall_timeout: settings
+                .mqtt_stall_timeout
+                .unwrap_or(HumanDuration::from_secs(30)),
+            mqtt_window: settings.mqtt_window.unwrap_or(1000),
+            mqtt_max_sessions: settings.mqtt_max_sessions.unwrap_or(10_000),
+            mqtt_live_queue: settings.mqtt_live_queue.unwrap_or(ByteSize::mib(1)),
+            mqtt_retained_size: settings.mqtt_retained_size.unwrap_or(ByteSize::mib(16)),
+            log_dir: common.data.join("log"),
+            log_sync: settings.log_sync.unwrap_or_default(),
+            log_segment_size: settings.log_segment_size.unwrap_or(ByteSize::mib(64)),
+            log_max_pending: settings.log_max_pending.unwrap_or(ByteSize::mib(32)),
+            log_max_size: settings.log_max_size,
+            ack_before_commit,
+        };
+        config.check(&mut problems);
+        problems.or(config)
+    }
+
+    fn check(&self, problems: &mut Problems) {
+        let mut within = |name: &str, value: u64, least: u64, most: u64| {
+            if !(least..=most).contains(&value) {
+                problems.add(name, format!("is {value}; give {least} to {most}"));
+            }
+        };
+        let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        within(
+            "mqtt_max_connections",
+            count(self.mqtt_max_connections),
+            1,
+            1_000_000,
+        );
+        within(
+            "mqtt_max_packet_size",
+            self.mqtt_max_packet_size.0,
+            1 << 10,
+            64 << 20,
+        );
+        within("mqtt_window", count(self.mqtt_window), 1, 30_000);
+        within(
+            "mqtt_max_sessions",
+            count(self.mqtt_max_sessions),
+            0,
+            1_000_000,
+        );
+        within("mqtt_live_queue", self.mqtt_live_queue.0, 1 << 10, 1 << 30);
+        within("mqtt_retained_size", self.mqtt_retained_size.0, 0, 1 << 34);
+        for (name, duration) in [
+            ("mqtt_connect_timeout", self.mqtt_connect_timeout),
+            ("mqtt_stall_timeout", self.mqtt_stall_timeout),
+        ] {
+            if duration.0.is_zero() {
+                problems.add(name, "is 0; give a positive duration");
+            }
+        }
+        // The largest read that becomes one batch is one buffer and one packet; records add their heads.
+        let least = 4 * (self.mqtt_max_packet_size.0 + crate::connection::READ_BYTES as u64);
+        if self.log_max_pending.0 < least {
+            let value = self.log_max_pending.0;
+            problems.add(
+                "log_max_pending",
+                format!("is {value}; give at least {least}, so that any read fits"),
+            );
+        }
+        if let Err(error) = self.log_config().check() {
+            problems.add("log", error.to_string());
+        }
+    }
+
+    pub(crate) fn log_config(&self) -> LogConfig {
+        LogConfig {
+            segment_bytes: self.log_segment_size.0,
+            max_pending_bytes: self.log_max_pending.as_usize(),
+            max_log_bytes: self.log_max_size.map(|size| size.0),
+            sync: match self.log_sync {
+                LogSync::Fdatasync => SyncMode::Fdatasync,
+                LogSync::OsBuffer => SyncMode::OsBuffer,
+            },
+            ..LogConfig::new(&self.log_dir)
+        }
+    }
+}

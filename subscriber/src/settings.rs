@@ -10,6 +10,7 @@ use service::{ByteSize, Common, HumanDuration, ListenAddr, Problems};
 /// What may be set of the pipeline, whatever its source; see [`Config`].
 #[derive(Debug, Clone, Copy, Default, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[group(id = "subscriber")]
 #[command(next_help_heading = "Subscriber options")]
 pub struct Settings {
     /// Most records in a batch; larger ones cost less per record and take longer to become visible

@@ -91,27 +91,59 @@ pub(crate) struct OriginalStatus {
     pub(crate) message: Option<String>,
 }
 
+/// One position, or several.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what is read elsewhere")]
+pub(crate) enum PositionsInput {
+    /// One.
+    One(PositionInput),
+    /// Several, at most 10,000.
+    Many(Vec<PositionInput>),
+}
+
+/// An id as it is sent: text of 1 to 128 bytes without control characters, or an integer.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what is read elsewhere")]
+pub(crate) enum IdInput {
+    /// Text.
+    Text(String),
+    /// An integer, kept in decimal.
+    Integer(i64),
+}
+
+/// A time as it is sent.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what is read elsewhere")]
+pub(crate) enum TimeInput {
+    /// RFC 3339; without an offset it is UTC.
+    Text(String),
+    /// Epoch seconds, milliseconds or microseconds, told apart by their size.
+    Number(f64),
+}
+
 /// A position as it is sent. `null` means absent; fields not listed are ignored.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "order_id": "43", "deliverer_id": "1", "delivery_state": "on_the_way",
+    "event_time": "2026-01-02T03:04:05.678Z", "lat": 52.3358, "lon": 4.8893, "seq": 17,
+}))]
 pub(crate) struct PositionInput {
-    /// Text of 1 to 128 bytes without control characters, or an integer.
-    #[schema(example = "43")]
-    pub(crate) order_id: Option<String>,
-    /// As `order_id`, and without `/`, `+` and `#`.
-    #[schema(example = "1")]
-    pub(crate) deliverer_id: String,
+    /// Which order; absent for a vehicle that carries none.
+    pub(crate) order_id: Option<IdInput>,
+    /// Who moves; without `/`, `+` and `#`.
+    pub(crate) deliverer_id: IdInput,
     /// `start`, `on_the_way`, `arrived`; other words of up to 64 bytes are kept.
-    #[schema(example = "on_the_way")]
     pub(crate) delivery_state: Option<String>,
-    /// RFC 3339 (without an offset: UTC), or epoch seconds, milliseconds or microseconds. Also spelled
-    /// `timestamp`.
-    #[schema(example = "2026-01-02T03:04:05.678Z")]
-    pub(crate) event_time: String,
+    /// When the device was there. Also spelled `timestamp`.
+    pub(crate) event_time: TimeInput,
     /// Degrees. Also spelled `latitude`.
-    #[schema(minimum = -90, maximum = 90, example = 52.3358)]
+    #[schema(minimum = -90, maximum = 90)]
     pub(crate) lat: f64,
     /// Degrees. Also spelled `longitude` or `lng`.
-    #[schema(minimum = -180, maximum = 180, example = 4.8893)]
+    #[schema(minimum = -180, maximum = 180)]
     pub(crate) lon: f64,
     /// Metres per second, 0 or more.
     #[schema(minimum = 0)]
@@ -128,7 +160,7 @@ pub(crate) struct PositionInput {
     #[schema(minimum = 0, maximum = 1)]
     pub(crate) battery: Option<f64>,
     /// The device's own counter, which tells apart points of the same instant.
-    #[schema(minimum = 0, example = 17)]
+    #[schema(minimum = 0)]
     pub(crate) seq: Option<u64>,
 }
 

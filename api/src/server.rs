@@ -21,6 +21,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Time an open answer has to end once the stop has come.
 const GRACE: Duration = Duration::from_secs(5);
+/// Longest time a client may leave what was sent to it unread or unacknowledged. It ends streams of
+/// clients that stand still or are gone, which would hold their places for ever.
+#[cfg(target_os = "linux")]
+const UNREAD_TIMEOUT_MS: u32 = 60_000;
 /// Pause after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -66,8 +70,20 @@ async fn accept(
         .await
         .map_err(std::io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    if let Err(error) = tune(&stream) {
+        // The client has gone already, or the system does not know the option; neither is a reason
+        // not to serve.
+        tracing::debug!(%error, "a connection could not be tuned");
+    }
     Ok((stream, permit))
+}
+
+/// Sends answers at once, and gives up clients that do not take theirs.
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    rustix::net::sockopt::set_tcp_user_timeout(stream, UNREAD_TIMEOUT_MS)?;
+    Ok(())
 }
 
 async fn connection(

@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 use crate::app::SharedApp;
 use crate::error::{self, ApiError};
 use crate::ingest::OutgoingMessage;
-use crate::schema::{ItemError, OriginalStatus, PositionInput, Problem};
+use crate::schema::{ItemError, OriginalStatus, PositionsInput, Problem};
 
 /// The topic of items that do not say whose they are.
 const UNATTRIBUTED: &str = "test/deliverer_data";
@@ -53,7 +53,7 @@ pub(crate) struct Receipt {
     path = "/api/v1/locations",
     tag = "positions",
     request_body(description = "One object, an array of at most 10,000, or one object per line", content(
-        (PositionInput = "application/json"),
+        (PositionsInput = "application/json"),
         (String = "application/x-ndjson"),
     )),
     responses(
@@ -89,7 +89,7 @@ pub(crate) async fn post_locations(
     post,
     path = "/v1/deliverer_location/",
     tag = "original pipeline",
-    request_body(content = PositionInput, description = "One object (an array or NDJSON works too)"),
+    request_body(content = PositionsInput, description = "One object (an array or NDJSON works too)"),
     responses(
         (status = 200, description = "`{\"status\":\"OK\"}`", body = OriginalStatus),
         (status = 400, description = "`Invalid JSON`", body = OriginalStatus),

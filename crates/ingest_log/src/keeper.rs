@@ -48,6 +48,10 @@ impl Keeper {
             return;
         }
         match self.work() {
+            // A writer that waits for space says itself when it found some.
+            Ok(()) if self.shared.pending_bytes() == 0 => {
+                self.shared.set_condition(LogCondition::Ok);
+            }
             Ok(()) => {}
             // The writer meets the same and waits for space; here the next step tries again.
             Err(LogError::Full { .. }) => {}

@@ -112,10 +112,10 @@ pub(crate) fn recover(disk: &dyn Disk, config: &LogConfig) -> Result<Recovered, 
         let removed = disk.remove(path);
         removed.map_err(|error| LogError::io("remove", path, error))?;
     }
-    if !inventory.void.is_empty() {
-        let synced = disk.sync_dir(dir);
-        synced.map_err(|error| LogError::io("sync", dir, error))?;
-    }
+    // Also when nothing was removed now: an earlier process may have been killed between a deletion and
+    // its sync, and an old segment that comes back later, when the one behind it is gone, leaves a gap.
+    let synced = disk.sync_dir(dir);
+    synced.map_err(|error| LogError::io("sync", dir, error))?;
 
     let next = if unsynced {
         let ahead = cursors.values().map(|cursor| cursor.next).max();

@@ -255,12 +255,20 @@ impl Shared {
 
     /// Changes the condition; after the end only to a failure, and a failure stays.
     pub(crate) fn set_condition(&self, new: LogCondition) {
+        let dir = self.config.dir.display();
         let mut condition = lock(&self.condition);
         match (&*condition, &new) {
-            (LogCondition::Failed(_), _) => {}
-            (LogCondition::Closed, LogCondition::Ok | LogCondition::Full(_)) => {}
-            _ => *condition = new,
+            (LogCondition::Failed(_), _)
+            | (LogCondition::Closed, LogCondition::Ok | LogCondition::Full(_)) => return,
+            (LogCondition::Ok, LogCondition::Full(reason)) => {
+                tracing::warn!(%dir, %reason, "the ingest log is full and waits for space");
+            }
+            (LogCondition::Full(_), LogCondition::Ok) => {
+                tracing::info!(%dir, "the ingest log has space again");
+            }
+            _ => {}
         }
+        *condition = new;
     }
 
     pub(crate) fn set_writer_ended(&self) {

@@ -164,12 +164,7 @@ impl Writer {
             end: self.group.end(),
             len: active.len,
         };
-        active.publish(shared, self.group.base(), at);
-        shared
-            .bounds
-            .durable
-            .store(self.tail.end, Ordering::Release);
-        shared.news.send_replace(());
+        active.publish(shared, self.tail.end, self.group.base(), at);
         Ok(())
     }
 
@@ -234,15 +229,21 @@ impl Writer {
 }
 
 impl Active {
-    fn publish(&mut self, shared: &Shared, base: u64, at: u64) {
-        if let Some(segment) = &self.segment {
-            segment.publish(base, at, self.len);
-        } else {
-            let file_len = self.len.max(shared.config.segment_bytes);
-            let segment = Arc::new(Segment::new(&self.header, self.len, file_len));
+    /// Shows a durable group to readers: the records `base..end`, which begin at byte `at`.
+    fn publish(&mut self, shared: &Shared, end: u64, base: u64, at: u64) {
+        let is_first = self.segment.is_none();
+        let segment = self.segment.get_or_insert_with(|| {
+            let file_len = shared.config.segment_bytes;
+            let segment = Arc::new(Segment::new(&self.header, HEADER_END, file_len));
             shared.segments.push(Arc::clone(&segment));
-            self.segment = Some(segment);
-            // The one before is sealed now, and the file made ahead is used up.
+            segment
+        });
+        // The end first: whoever has read a record may put a cursor behind it.
+        shared.bounds.durable.store(end, Ordering::Release);
+        segment.publish(base, at, self.len);
+        shared.news.send_replace(());
+        if is_first {
+            // The segment before is sealed now, and the file made ahead is used up.
             shared.bell.ring();
         }
     }

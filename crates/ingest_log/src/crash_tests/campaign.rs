@@ -146,7 +146,9 @@ fn one(campaign: &Campaign, seed: u64, blow: Blow, tried: &mut Tried) -> Result<
         disk = disk.reboot(campaign.crash(&mut chance));
         script = Random::new(chance.bits());
         if left > 1 {
-            disk.crash_at(1 + chance.below(60) as u64);
+            // Opening takes few operations, and each deserves its share.
+            let reach = if chance.coin() { 8 } else { 60 };
+            disk.crash_at(1 + chance.below(reach) as u64);
         }
     }
     Ok(())

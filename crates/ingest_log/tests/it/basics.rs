@@ -1,8 +1,12 @@
 //! What every caller relies on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use ingest_log::{Log, LogConfig, LogError, OpenReport, RealDisk, RecordBatch, RecordHead};
+use ingest_log::{
+    Log, LogCondition, LogConfig, LogError, OpenReport, RealDisk, RecordBatch, RecordHead,
+};
+use tokio::time::timeout;
 
 pub(crate) fn head(topic: &str) -> RecordHead<'_> {
     RecordHead {
@@ -64,4 +68,49 @@ async fn a_second_process_is_kept_out() {
     assert!(matches!(second, Err(LogError::Locked { .. })));
     log.close().await.unwrap();
     open(dir.path());
+}
+
+#[tokio::test]
+async fn a_dropped_log_commits_what_was_appended_and_frees_its_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    let mut batch = RecordBatch::new();
+    batch.push(&head("a/b"), b"kept").unwrap();
+    let commit = log.append(batch).await.unwrap();
+    drop(log);
+    assert_eq!(commit.await.unwrap(), 0..1);
+    let reopened = timeout(Duration::from_mins(1), async {
+        loop {
+            match Log::open(Arc::new(RealDisk), LogConfig::new(dir.path())) {
+                Err(LogError::Locked { .. }) => tokio::task::yield_now().await,
+                opened => return opened.unwrap(),
+            }
+        }
+    });
+    assert_eq!(reopened.await.unwrap().1.next, 1);
+}
+
+#[tokio::test]
+async fn the_status_counts_what_became_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    let mut batch = RecordBatch::new();
+    for _ in 0..10 {
+        batch.push(&head("a/b"), b"payload").unwrap();
+    }
+    let bytes = batch.bytes() as u64;
+    let empty = RecordBatch::new();
+    assert_eq!(log.append(empty).await.unwrap().await.unwrap(), 0..0);
+    log.append(batch).await.unwrap().await.unwrap();
+    let status = log.status();
+    assert_eq!(status.condition, LogCondition::Ok);
+    assert_eq!((status.first, status.next_durable), (0, 10));
+    assert_eq!((status.records, status.bytes), (10, bytes));
+    assert_eq!((status.commits, status.segments), (1, 1));
+    assert_eq!(status.syncs.counts.iter().sum::<u64>(), 1);
+    assert!(status.disk_bytes >= bytes);
+    log.close().await.unwrap();
+    assert_eq!(log.status().condition, LogCondition::Closed);
+    assert_eq!(log.status().pending_bytes, 0);
+    assert_eq!(log.status().oldest_pending, None);
 }

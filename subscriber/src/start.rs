@@ -64,7 +64,12 @@ pub fn start_from_log(
             let Some(stored) = stored_so_far(&*store, &id, &stop).await? else {
                 return Ok(());
             };
-            let source = LogSource::new(log.clone(), stored, stop.clone())?;
+            let source = LogSource::new(
+                log.clone(),
+                stored,
+                shared.config.batch_bytes.as_usize(),
+                stop.clone(),
+            )?;
             let writer = BatchWriter::new(Arc::clone(&store), stop, health, shared.metrics.clone());
             let interval = shared.config.sync_interval.as_duration();
             let work = pipeline::run(source, Arc::new(writer), shared);
@@ -102,7 +107,8 @@ pub fn start_from_mqtt(
             .tasks
             .spawn(Stage::Drain, "subscriber", |stop| async move {
                 let _end = done.drop_guard();
-                let source = MqttSource::new(consumer, clock, stop.clone());
+                let source =
+                    MqttSource::new(consumer, shared.config.batch_records, clock, stop.clone());
                 let writer = BatchWriter::new(store, stop, health, shared.metrics.clone());
                 pipeline::run(source, Arc::new(writer), shared).await
             });

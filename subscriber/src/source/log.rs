@@ -8,13 +8,14 @@ use store::SourceCursor;
 
 use super::{OVERHEAD, Piece, Source};
 
-/// Bytes taken at a time; the reader itself reads blocks of this size.
+/// Most bytes taken at a time; the reader itself reads blocks of this size.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Reads the log; told to stop, it reads to what was durable then.
 pub(crate) struct LogSource {
     log: Log,
     reader: Reader,
+    chunk_bytes: usize,
     stop: CancellationToken,
     /// Where reading ends, once it was told to stop.
     end: Option<u64>,
@@ -29,6 +30,7 @@ impl LogSource {
     pub(crate) fn new(
         log: Log,
         stored: Option<u64>,
+        batch_bytes: usize,
         stop: CancellationToken,
     ) -> Result<Self, BoxError> {
         let end = log.next_durable();
@@ -44,6 +46,7 @@ impl LogSource {
         Ok(Self {
             reader: log.reader(from),
             log,
+            chunk_bytes: batch_bytes.min(CHUNK_BYTES),
             stop,
             end: None,
         })
@@ -65,7 +68,7 @@ impl Source for LogSource {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => self.end = Some(self.log.next_durable()),
-                chunk = self.reader.next_chunk(CHUNK_BYTES) => {
+                chunk = self.reader.next_chunk(self.chunk_bytes) => {
                     return match chunk {
                         Ok(chunk) => Ok(chunk.map(|chunk| self.piece(chunk))),
                         Err(LogError::Closed) => Ok(None),
@@ -77,7 +80,7 @@ impl Source for LogSource {
         if self.end.is_some_and(|end| self.reader.position() >= end) {
             return Ok(None);
         }
-        let chunk = self.reader.try_next_chunk(CHUNK_BYTES)?;
+        let chunk = self.reader.try_next_chunk(self.chunk_bytes)?;
         Ok(chunk.map(|chunk| self.piece(chunk)))
     }
 }

@@ -12,22 +12,30 @@ use store::SourceCursor;
 
 use super::{OVERHEAD, Piece, Source};
 
-/// Messages taken at a time.
+/// Most messages taken at a time.
 const PIECE: usize = 1_024;
 
 /// Takes messages until it is told to stop; what it has given out may still be acknowledged then.
 pub(crate) struct MqttSource {
     consumer: Consumer,
+    /// Messages taken at a time.
+    limit: usize,
     acks: AckHandle,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 }
 
 impl MqttSource {
-    pub(crate) fn new(consumer: Consumer, clock: Arc<dyn Clock>, stop: CancellationToken) -> Self {
+    pub(crate) fn new(
+        consumer: Consumer,
+        batch_records: usize,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             acks: consumer.ack_handle(),
             consumer,
+            limit: batch_records.min(PIECE),
             clock,
             stop,
         }
@@ -42,7 +50,7 @@ impl Source for MqttSource {
         let taken = tokio::select! {
             biased;
             () = self.stop.cancelled() => 0,
-            taken = self.consumer.next_batch(&mut messages, PIECE) => taken,
+            taken = self.consumer.next_batch(&mut messages, self.limit) => taken,
         };
         if taken == 0 {
             return Ok(None);

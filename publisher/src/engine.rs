@@ -15,7 +15,7 @@ use service::{Clock, Context};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, LocalSet};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{Ledger, LedgerBuffer};
@@ -36,6 +36,8 @@ pub(crate) struct Job {
     pub(crate) sources: Vec<Source>,
     pub(crate) threads: usize,
     pub(crate) ledger: Option<Arc<Ledger>>,
+    /// How long a stop waits for outstanding acknowledgements.
+    pub(crate) stop_patience: Duration,
     /// Messages to come, where that is known.
     pub(crate) expected: Option<u64>,
 }
@@ -55,7 +57,7 @@ pub(crate) struct Report {
 pub(crate) async fn run(job: Job, context: &Context) -> io::Result<Report> {
     let started = Instant::now();
     let totals = Arc::new(Totals::default());
-    let stop = CancellationToken::new();
+    let (stop, abandon) = (CancellationToken::new(), CancellationToken::new());
     let options = Arc::new(job.options);
     let connections = job.sources.len() as u64;
     let threads = job.threads.clamp(1, job.sources.len().max(1));
@@ -71,6 +73,7 @@ pub(crate) async fn run(job: Job, context: &Context) -> io::Result<Report> {
             ledger: job.ledger.clone(),
             clock: Arc::clone(&context.clock),
             stop: stop.clone(),
+            abandon: abandon.clone(),
         };
         let (sender, receiver) = oneshot::channel();
         thread::Builder::new()
@@ -93,6 +96,11 @@ pub(crate) async fn run(job: Job, context: &Context) -> io::Result<Report> {
     };
     let mut ticks = interval(SHOW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let patience_over = async {
+        stop.cancelled().await;
+        sleep(job.stop_patience).await;
+    };
+    tokio::pin!(patience_over);
     loop {
         tokio::select! {
             result = results.join_next() => match result {
@@ -105,6 +113,7 @@ pub(crate) async fn run(job: Job, context: &Context) -> io::Result<Report> {
                 progress.say("stopping: waiting for outstanding acknowledgements");
                 stop.cancel();
             }
+            () = &mut patience_over, if !abandon.is_cancelled() => abandon.cancel(),
         }
     }
     progress.finish(&report.totals, started.elapsed());
@@ -138,6 +147,7 @@ struct Thread {
     ledger: Option<Arc<Ledger>>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
+    abandon: CancellationToken,
 }
 
 struct ThreadResult {
@@ -158,6 +168,7 @@ impl Thread {
             local: Rc::clone(&local),
             clock: self.clock,
             stop: self.stop,
+            abandon: self.abandon,
         };
         let outcomes = LocalSet::new().block_on(&runtime, async move {
             let mut senders = JoinSet::new();

@@ -101,6 +101,8 @@ impl SendConfig {
             acknowledged: self.qos > 0,
             window: self.window,
             give_up: self.give_up.0,
+            #[cfg(debug_assertions)]
+            forget_on_reconnect: self.forget_on_reconnect,
         }
     }
 

@@ -66,6 +66,7 @@ pub(crate) async fn run(config: &ReplayConfig, context: &Context) -> Result<(), 
         sources,
         threads: config.send.threads,
         ledger: ledger.clone(),
+        stop_patience: config.send.stop_patience,
         expected: None,
     };
     let acknowledged = job.options.acknowledged;

@@ -44,6 +44,9 @@ pub(crate) struct SendOptions {
     pub(crate) window: usize,
     /// Without a PUBACK for this long, while one is owed, a connection gives up.
     pub(crate) give_up: Duration,
+    /// Negative control of the tests: forgets the window with the connection.
+    #[cfg(debug_assertions)]
+    pub(crate) forget_on_reconnect: bool,
 }
 
 /// What the connections of one thread share.
@@ -62,6 +65,8 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Arc<dyn Clock>,
     /// Cancelled when no new messages are to be sent.
     pub(crate) stop: CancellationToken,
+    /// Cancelled when outstanding acknowledgements are no longer to be waited for.
+    pub(crate) abandon: CancellationToken,
 }
 
 /// One connection with its source and its window.
@@ -89,17 +94,27 @@ impl Sender {
         }
     }
 
-    /// Sends until the source is empty or the stop, and all is acknowledged; or gives up. Returns how
-    /// many messages were left unacknowledged, those the source still held not counted, and whether the
-    /// source was emptied or stopped (rather than left standing).
+    /// Sends until the source is empty or the stop, and all is acknowledged; or gives up.
     pub(crate) async fn run(mut self) -> Outcome {
+        let abandon = self.around.abandon.clone();
+        tokio::select! {
+            () = self.send_all() => {}
+            () = abandon.cancelled() => {}
+        }
+        Outcome {
+            unacked: self.window.unacked(),
+            complete: self.stopped(),
+        }
+    }
+
+    async fn send_all(&mut self) {
         let mut backoff = Backoff::default();
         self.waiting_since = Some(Instant::now());
         loop {
             let acked_before = self.window.acked();
             let lost = match Link::connect(&self.around.options, &self.client_id).await {
                 Ok(link) => match self.use_link(link).await {
-                    End::Finished => return self.outcome(),
+                    End::Finished => return,
                     End::Lost(lost) => lost,
                 },
                 Err(lost) => lost,
@@ -114,10 +129,10 @@ impl Sender {
             let since = *self.waiting_since.get_or_insert_with(Instant::now);
             if since.elapsed() + delay > self.around.options.give_up || lost.is_final() {
                 tracing::error!(client_id = self.client_id, error = %lost, "gave up");
-                return self.outcome();
+                return;
             }
             if self.stopped() && self.window.is_empty() {
-                return self.outcome();
+                return;
             }
             tokio::time::sleep(delay).await;
         }
@@ -132,6 +147,10 @@ impl Sender {
             .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         if matches!(end, End::Lost(_)) {
             Totals::add(&totals.reconnects, 1);
+            #[cfg(debug_assertions)]
+            if self.around.options.forget_on_reconnect {
+                self.window = Window::default();
+            }
         }
         end
     }
@@ -139,21 +158,15 @@ impl Sender {
     fn stopped(&self) -> bool {
         self.source_done || self.around.stop.is_cancelled()
     }
-
-    fn outcome(&self) -> Outcome {
-        Outcome {
-            unacked: self.window.unacked(),
-            complete: self.stopped(),
-        }
-    }
 }
 
 /// How a connection's work ended.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Outcome {
-    /// Messages sent at least once, or about to be, and not acknowledged.
+    /// Messages sent at least once, or about to be, and not acknowledged; those still in the source do not
+    /// count.
     pub(crate) unacked: u64,
-    /// The source was emptied or stopped.
+    /// The source was emptied or stopped, rather than left standing.
     pub(crate) complete: bool,
 }
 

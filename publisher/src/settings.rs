@@ -143,6 +143,10 @@ pub struct SendSettings {
         help_heading = "Sending"
     )]
     pub summary: Option<SummaryFormat>,
+    /// Negative control of the tests: forgets what is unacknowledged when a connection is lost.
+    #[cfg(debug_assertions)]
+    #[arg(long, hide = true, num_args = 0, default_missing_value = "true")]
+    pub unsafe_forget_on_reconnect: Option<bool>,
 }
 
 /// Settings of `replay`.
@@ -159,9 +163,9 @@ pub struct ReplaySettings {
     pub speed: Option<f64>,
     /// Send lines that are no valid event, too (to see them in the dead letters); they are otherwise
     /// reported with their number and left out. Either way the exit code stays 0
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(default)]
-    pub send_invalid: bool,
+    pub send_invalid: Option<bool>,
     /// How to send.
     #[command(flatten)]
     #[serde(default)]
@@ -229,6 +233,12 @@ pub struct SendConfig {
     pub(crate) give_up: HumanDuration,
     pub(crate) ledger: Option<PathBuf>,
     pub(crate) summary: SummaryFormat,
+    /// Part of the time to stop, so that enough is left for the summary.
+    #[serde(skip)]
+    pub(crate) stop_patience: Duration,
+    #[cfg(debug_assertions)]
+    #[serde(skip)]
+    pub(crate) forget_on_reconnect: bool,
 }
 
 /// A simulation, checked.
@@ -359,7 +369,7 @@ fn replay(settings: ReplaySettings, common: &Common, problems: &mut Problems) ->
     ReplayConfig {
         file: settings.file,
         speed: settings.speed,
-        send_invalid: settings.send_invalid,
+        send_invalid: settings.send_invalid.unwrap_or_default(),
         send: send(settings.send, 1, 65_535, common, problems),
     }
 }
@@ -462,5 +472,8 @@ fn send(
         give_up,
         ledger: settings.ledger,
         summary: settings.summary.unwrap_or_default(),
+        stop_patience: common.stop_timeout.0.mul_f64(0.75),
+        #[cfg(debug_assertions)]
+        forget_on_reconnect: settings.unsafe_forget_on_reconnect.unwrap_or_default(),
     }
 }

@@ -29,6 +29,7 @@ pub(crate) async fn run(config: &SimulateConfig, context: &Context) -> Result<()
         sources: fleets.map(|fleet| Source::Fleet(Box::new(fleet))).collect(),
         threads: config.send.threads,
         ledger: ledger.clone(),
+        stop_patience: config.send.stop_patience,
         expected: config.expected(),
     };
     let acknowledged = job.options.acknowledged;

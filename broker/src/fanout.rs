@@ -238,6 +238,3 @@ impl Drop for LiveSubscriber {
         state.queues.remove(&self.id);
     }
 }
-
-#[cfg(test)]
-mod tests;

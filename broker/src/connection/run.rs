@@ -52,6 +52,9 @@ where
                 }
             }
             self.advance();
+            if self.appending.is_none() && self.control.is_some() {
+                continue;
+            }
             if self.is_done() {
                 return self.ending.take().unwrap_or(End::Closed);
             }

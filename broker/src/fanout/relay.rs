@@ -85,7 +85,12 @@ pub(crate) fn start(
     timing: Timing,
     context: &Context,
 ) -> Result<(), RelayError> {
-    let broker = Broker::new(Config {
+    start_on(&router(), fanout, log, timing, context)
+}
+
+/// Starts rumqttd's router.
+fn router() -> Broker {
+    Broker::new(Config {
         router: RouterConfig {
             max_connections: 4,
             max_outgoing_packet_count: 2 * CREDIT as u64,
@@ -94,8 +99,17 @@ pub(crate) fn start(
             ..RouterConfig::default()
         },
         ..Config::default()
-    });
-    let (mut sender, receiver) = broker.link("lastmile")?;
+    })
+}
+
+fn start_on(
+    router: &Broker,
+    fanout: &Fanout,
+    log: &Log,
+    timing: Timing,
+    context: &Context,
+) -> Result<(), RelayError> {
+    let (mut sender, receiver) = router.link("lastmile")?;
     sender.subscribe(TOPIC)?;
     let credit = Arc::new(Semaphore::new(CREDIT));
     let answered = Arc::new(AtomicU64::new(0));
@@ -286,5 +300,61 @@ impl Dispatcher {
             }
             _ => debug_assert!(false, "the router gives what the feeder sent"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ingest_log::{LogConfig, RealDisk};
+    use prometheus_client::metrics::counter::Counter;
+
+    use super::*;
+
+    /// Two inputs are known to kill the router and leave the process alive; this is one.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_dead_router_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LogConfig::new(dir.path());
+        let (log, _) = Log::open(Arc::new(RealDisk), config).unwrap();
+        let context = Context::for_tests();
+        let fanout = Fanout::new(1000, Counter::default());
+        let router = router();
+        start_on(&router, &fanout, &log, Timing::default(), &context).unwrap();
+        let (mut killer, _receiver) = router.link("killer").unwrap();
+        killer.publish("é/x", "").unwrap();
+        let limit = Duration::from_secs(20);
+        let failed = tokio::time::timeout(limit, context.tasks.failed()).await;
+        assert!(failed.is_ok(), "nobody noticed");
+        assert!(!context.tasks.take_failures().is_empty());
+    }
+
+    /// A router that hangs rather than dies: its answers do not come, so the rounds run out.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_silent_router_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LogConfig::new(dir.path());
+        let (log, _) = Log::open(Arc::new(RealDisk), config).unwrap();
+        let (sender, _receiver) = router().link("feeder").unwrap();
+        let timing = Timing {
+            period: Duration::from_millis(1),
+            rounds: 3,
+        };
+        let feeder = Feeder {
+            fanout: Fanout::new(1000, Counter::default()),
+            log,
+            sender,
+            credit: Arc::new(Semaphore::new(CREDIT)),
+            reader: None,
+            timing,
+            pace: interval(timing.period),
+            asked: 0,
+            answered: Arc::default(),
+        };
+        let error = feeder.run(CancellationToken::new()).await.unwrap_err();
+        let error = error.downcast::<RelayError>().unwrap();
+        assert!(
+            matches!(*error, RelayError::Silent { rounds: 3, .. }),
+            "{error}"
+        );
     }
 }

@@ -16,4 +16,4 @@ mod schema;
 
 pub use action::{Add, Format, Metadata};
 pub use log::{Commit, Committed, Snapshot, Table};
-pub use schema::schema_string;
+pub use schema::{arrow_schema, schema_string};

@@ -25,6 +25,7 @@ pub mod entities;
 pub mod entity;
 pub mod error;
 pub mod hive;
+pub mod lease;
 pub mod offload;
 pub mod parquet_file;
 pub mod root;
@@ -32,5 +33,6 @@ pub mod schedule;
 pub mod storage;
 
 pub use error::LakeError;
+pub use lease::Lease;
 pub use offload::{Offload, OffloadConfig, Progress, Step, Summary, TableSummary};
 pub use root::{Root, RootError};

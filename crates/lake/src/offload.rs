@@ -26,11 +26,9 @@ use service::Clock;
 use store::{LakeSource, LakeTable};
 
 use crate::error::LakeError;
+use crate::lease::Lease;
 use crate::root::Root;
 use crate::storage::Storage;
-
-/// The lease under which all writing to a lake is done.
-pub const LEASE: &str = "lake";
 
 /// How the offload works.
 #[derive(Debug, Clone)]
@@ -134,6 +132,7 @@ pub struct Offload {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     config: OffloadConfig,
+    lease: Lease,
 }
 
 impl fmt::Debug for Offload {
@@ -163,11 +162,18 @@ impl Offload {
         config: OffloadConfig,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let lease = Lease::new(
+            source.clone(),
+            clock.clone(),
+            config.holder.clone(),
+            config.lease_us,
+        );
         Self {
             source,
             storage,
             clock,
             config,
+            lease,
         }
     }
 
@@ -180,33 +186,15 @@ impl Offload {
     /// # Cancel safety
     /// Dropping the future is like a crash: the next run goes on, once the lease has run out.
     pub async fn run_once(&self, on_progress: OnProgress<'_>) -> Result<Summary, LakeError> {
-        self.renew_lease().await?;
+        self.lease.acquire().await?;
         let outcome = self.run_leased(on_progress).await;
-        let released = self.source.release_lease(LEASE, &self.config.holder).await;
-        if let Err(error) = released {
-            // It runs out by itself; what the run did stands.
-            tracing::warn!(%error, "the lease could not be given up");
-        }
+        self.lease.release().await;
         outcome
     }
 
-    /// Takes the lease, or keeps it.
-    ///
-    /// # Errors
-    /// [`LakeError::LeaseHeld`], or [`LakeError::Store`].
-    pub async fn renew_lease(&self) -> Result<(), LakeError> {
-        let now = self.clock.now().as_micros();
-        let config = &self.config;
-        let held = self
-            .source
-            .acquire_lease(LEASE, &config.holder, now, config.lease_us)
-            .await?;
-        if held {
-            return Ok(());
-        }
-        Err(LakeError::LeaseHeld {
-            name: LEASE.to_owned(),
-        })
+    /// Returns the lease this offload works under.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     async fn run_leased(&self, on_progress: OnProgress<'_>) -> Result<Summary, LakeError> {

@@ -34,7 +34,7 @@ impl Offload {
         table.snapshot = table.delta.load().await?;
         let mut seen = Seen::default();
         for add in files_of(&table.snapshot, window) {
-            self.renew_lease().await?;
+            self.lease.renew().await?;
             let wrong = |detail: String| mismatch(window, format!("{}: {detail}", add.path));
             let key = table.delta.key(&add.path)?;
             let content = self.storage.get(&key).await?;

@@ -113,7 +113,7 @@ impl Offload {
     ) -> Result<u64, LakeError> {
         let name = table.entity.table;
         loop {
-            self.renew_lease().await?;
+            self.lease.renew().await?;
             let last = self.source.last_window(name, &writer.writer_id).await?;
             let mut window = match last {
                 Some(window) if window.state != WindowState::Verified => window,
@@ -221,7 +221,7 @@ impl Offload {
         // The chunk's files are named by the sequences between these.
         let (mut chunk_after, mut reached) = (window.after, window.after);
         while reached < window.to {
-            self.renew_lease().await?;
+            self.lease.renew().await?;
             let limit = table.entity.page_rows;
             let page = R::scan(
                 self.source.as_ref(),
@@ -263,7 +263,7 @@ impl Offload {
         part: &PartName,
         file: EncodedFile,
     ) -> Result<Add, LakeError> {
-        self.renew_lease().await?;
+        self.lease.renew().await?;
         let names = table.schema.partitions.iter().map(Field::name);
         let values: Vec<_> = names.zip(&file.partition).collect();
         let mut path = String::new();

@@ -1,0 +1,91 @@
+//! What a model declares about its result, checked before anything of it is published.
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::prelude::SessionContext;
+
+use super::spool::Spooled;
+use crate::declaration::{Check, Model};
+use crate::error::ModelError;
+use crate::table::{FileTable, LiveFile};
+
+/// The result, as checks name it.
+const RESULT: &str = "result";
+
+/// Rows named when a check fails.
+const NAMED_ROWS: usize = 5;
+
+/// Checks a result.
+pub(super) async fn all_hold(
+    context: &SessionContext,
+    model: &Model,
+    result: &Spooled,
+) -> Result<(), ModelError> {
+    let failed = |source| ModelError::Run {
+        model: model.full_name(),
+        source: Box::new(source),
+    };
+    let files = result.files.iter().map(|file| LiveFile {
+        path: file.path.clone(),
+        size: file.size,
+        partition: vec![file.partition.clone()],
+    });
+    let table = FileTable::new(&result.schema, &files.collect::<Vec<_>>()).map_err(failed)?;
+    context
+        .register_table(RESULT, Arc::new(table))
+        .map_err(failed)?;
+    for check in &model.checks {
+        let (declared, offending) = match check {
+            Check::NotNull(columns) => {
+                let nulls: Vec<_> = columns.iter().map(|c| format!("\"{c}\" IS NULL")).collect();
+                let sql = format!("SELECT * FROM {RESULT} WHERE {}", nulls.join(" OR "));
+                (format!("not_null: {}", columns.join(", ")), sql)
+            }
+            Check::Unique(columns) => {
+                let quoted: Vec<_> = columns.iter().map(|c| format!("\"{c}\"")).collect();
+                let keys = quoted.join(", ");
+                let sql = format!(
+                    "SELECT {keys}, COUNT(*) AS rows FROM {RESULT} GROUP BY {keys} HAVING COUNT(*) > 1"
+                );
+                (format!("unique: {}", columns.join(", ")), sql)
+            }
+            Check::Accepted(condition) => {
+                let sql = format!("SELECT * FROM {RESULT} WHERE ({condition}) IS NOT TRUE");
+                (format!("accepted: {condition}"), sql)
+            }
+            Check::SameRows(query) => {
+                let sql = format!("SELECT ({query}) AS expected, COUNT(*) AS rows FROM {RESULT}");
+                (format!("same_rows: {query}"), sql)
+            }
+        };
+        let frame = context.sql(&offending).await.map_err(failed)?;
+        let frame = frame.limit(0, Some(NAMED_ROWS)).map_err(failed)?;
+        let found = frame.collect().await.map_err(failed)?;
+        let holds = match check {
+            Check::SameRows(_) => found.iter().all(counts_agree),
+            _ => found.iter().all(|batch| batch.num_rows() == 0),
+        };
+        if !holds {
+            let rows = pretty_format_batches(&found);
+            return Err(ModelError::Check {
+                model: model.full_name(),
+                check: declared,
+                rows: rows
+                    .map_err(ModelError::arrow("printing rows"))?
+                    .to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn counts_agree(batch: &RecordBatch) -> bool {
+    let count = |index: usize| batch.column(index).as_primitive_opt::<Int64Type>();
+    match (count(0), count(1)) {
+        (Some(expected), Some(rows)) => expected == rows,
+        _ => false,
+    }
+}

@@ -1,0 +1,105 @@
+//! DataFusion set up over a lake: memory bounded, spilling to disk, one schema per layer.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::catalog::{MemorySchemaProvider, TableProvider};
+use datafusion::error::DataFusionError;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use lake::delta::{Snapshot, Table, arrow_schema};
+use lake::storage::{ObjectKey, Storage};
+use lake::{LakeError, Root};
+
+use crate::error::ModelError;
+use crate::table::{FileTable, LiveFile};
+
+/// Memory for sorts, joins and aggregations; beyond it they spill to the system's temporary folder.
+const MEMORY_LIMIT: usize = 1 << 30;
+
+/// The name of the catalog.
+const CATALOG: &str = "lake";
+
+/// The layers, which are the schemas.
+const LAYERS: [&str; 3] = ["raw", "treated", "final"];
+
+/// Makes a session with empty schemas.
+pub(crate) fn session() -> Result<SessionContext, DataFusionError> {
+    let config = SessionConfig::new()
+        .with_default_catalog_and_schema(CATALOG, "public")
+        .with_information_schema(true);
+    let runtime = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_LIMIT, 1.0);
+    let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
+    if let Some(catalog) = context.catalog(CATALOG) {
+        for layer in LAYERS {
+            catalog.register_schema(layer, Arc::new(MemorySchemaProvider::new()))?;
+        }
+    }
+    Ok(context)
+}
+
+/// A table of the lake as of now.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) table: Table,
+    pub(crate) snapshot: Snapshot,
+}
+
+/// Reads the log of `layer.name`.
+pub(crate) async fn load(
+    storage: &Arc<dyn Storage>,
+    full_name: &str,
+) -> Result<Loaded, ModelError> {
+    let folder = ObjectKey::new(full_name.replacen('.', "/", 1));
+    let folder = folder.ok_or_else(|| ModelError::Declaration {
+        file: full_name.to_owned(),
+        detail: "is no table name".to_owned(),
+    })?;
+    let table = Table::new(storage.clone(), folder);
+    let snapshot = table.load().await?;
+    Ok(Loaded { table, snapshot })
+}
+
+impl Loaded {
+    /// Makes the table DataFusion reads, of the files whose partition `keep` accepts; `None` while the table
+    /// does not exist.
+    pub(crate) fn provider(
+        &self,
+        root: &Root,
+        keep: impl Fn(&BTreeMap<String, Option<String>>) -> bool,
+    ) -> Result<Option<Arc<dyn TableProvider>>, ModelError> {
+        let Some(metadata) = &self.snapshot.metadata else {
+            return Ok(None);
+        };
+        let wrong = |detail: String| {
+            ModelError::Lake(LakeError::Log {
+                table: self.table.folder().to_string(),
+                version: self.snapshot.commits,
+                detail,
+            })
+        };
+        let schema = arrow_schema(metadata)
+            .ok_or_else(|| wrong("it has columns of types this lake never writes".to_owned()))?;
+        let mut files = Vec::new();
+        for add in self.snapshot.files.values() {
+            if !keep(&add.partition_values) {
+                continue;
+            }
+            let columns = schema.partitions.iter();
+            let partition =
+                columns.map(|column| add.partition_values.get(column.name()).cloned().flatten());
+            files.push(LiveFile {
+                path: path_of(root, &self.table.key(&add.path)?),
+                size: add.size,
+                partition: partition.collect(),
+            });
+        }
+        let table = FileTable::new(&schema, &files).map_err(|error| wrong(error.to_string()))?;
+        Ok(Some(Arc::new(table)))
+    }
+}
+
+fn path_of(root: &Root, key: &ObjectKey) -> std::path::PathBuf {
+    root.folder().join(Path::new(key.as_str()))
+}

@@ -1,0 +1,131 @@
+//! A store and a lake in a temporary folder.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use lake::{Offload, OffloadConfig, Root};
+use lake_models::{Model, ModelError, ModelSummary, Rows, Runner, builtin, query};
+use model::{
+    DelivererId, DeliveryState, Latitude, Longitude, OrderId, Position, Record, Source, UtcMicros,
+};
+use service::SystemClock;
+use store::{Batch, Writer};
+use store_sqlite::{Options, SqliteStore};
+use tempfile::TempDir;
+
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) store: SqliteStore,
+}
+
+/// 2026-01-01T00:00:00Z.
+const DAY_0: i64 = 1_767_225_600_000_000;
+
+pub(crate) fn at(day: i64, second: i64) -> UtcMicros {
+    UtcMicros::new(DAY_0 + (day * 86_400 + second) * 1_000_000).unwrap()
+}
+
+pub(crate) fn place(lat: f64, lon: f64) -> (Latitude, Longitude) {
+    let lat = Latitude::from_degrees(lat).unwrap();
+    (lat, Longitude::from_degrees(lon).unwrap())
+}
+
+pub(crate) fn position(deliverer: &str, time: UtcMicros, lat: f64) -> Position {
+    let (lat, lon) = place(lat, 4.0);
+    Position {
+        order_id: Some(OrderId::new(format!("order of {deliverer}")).unwrap()),
+        deliverer_id: DelivererId::new(deliverer).unwrap(),
+        delivery_state: DeliveryState::new("start"),
+        event_time: time,
+        received_time: time,
+        lat,
+        lon,
+        speed_mps: None,
+        heading_deg: None,
+        accuracy_m: None,
+        altitude_m: None,
+        battery: None,
+        seq: None,
+        source: Source::Native,
+    }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.sqlite");
+        let store = SqliteStore::open(&path, &Options::default()).unwrap();
+        Self { folder, store }
+    }
+
+    pub(crate) fn root(&self) -> Root {
+        Root::from_folder(self.folder.path().join("lake"))
+    }
+
+    pub(crate) async fn append(&self, records: Vec<Record>) {
+        let batch = Batch {
+            records,
+            ..Batch::default()
+        };
+        self.store.append(batch).await.unwrap();
+    }
+
+    pub(crate) async fn store(&self, positions: impl IntoIterator<Item = Position>) {
+        self.append(positions.into_iter().map(Record::Position).collect())
+            .await;
+    }
+
+    fn process(&self) -> Offload {
+        let source = Arc::new(self.store.clone());
+        let config = OffloadConfig::new("test");
+        Offload::new(source, &self.root(), config, Arc::new(SystemClock))
+    }
+
+    pub(crate) async fn offload(&self) {
+        let summary = self
+            .process()
+            .run_once(&mut |_| ControlFlow::Continue(()))
+            .await
+            .unwrap();
+        assert!(summary.complete, "{summary:?}");
+    }
+
+    pub(crate) async fn run(&self, models: &[Model]) -> Result<Vec<ModelSummary>, ModelError> {
+        let lease = self.process().lease().clone();
+        let runner = Runner::new(self.root(), lease, Arc::new(SystemClock));
+        runner.run(models, |_| ()).await
+    }
+
+    /// Offloads and runs all models of the project.
+    pub(crate) async fn refresh(&self) -> Vec<ModelSummary> {
+        self.offload().await;
+        self.run(&builtin()).await.unwrap()
+    }
+
+    pub(crate) async fn query(&self, sql: &str) -> Result<Rows, ModelError> {
+        query(&self.root(), &builtin(), sql).await
+    }
+
+    pub(crate) async fn cells(&self, sql: &str) -> Vec<Vec<String>> {
+        self.query(sql).await.unwrap().cells().unwrap()
+    }
+
+    /// Returns the data files below a folder of the lake, with their content.
+    pub(crate) fn files(&self, table: &str) -> Vec<(String, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.root().folder().join(table)];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let content = std::fs::read(&path).unwrap();
+                    found.push((path.to_string_lossy().into_owned(), content));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}

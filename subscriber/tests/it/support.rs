@@ -15,7 +15,7 @@ use store_sqlite::{Options, SqliteStore};
 use subscriber::{Config, Counted, Settings, start_from_log};
 
 /// Longest time any step may take; only a defect reaches it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A folder with a log and a store.
 pub(crate) struct Place {
@@ -106,7 +106,7 @@ pub(crate) fn positions(seconds: std::ops::Range<u32>) -> Vec<Vec<u8>> {
 
 pub(crate) const TOPIC: &str = "deliveries/d/location";
 
-pub(crate) fn on_topic<'a>(payloads: &'a [Vec<u8>]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+pub(crate) fn on_topic(payloads: &[Vec<u8>]) -> impl Iterator<Item = (&str, &[u8])> {
     payloads.iter().map(|payload| (TOPIC, payload.as_slice()))
 }
 

@@ -1,3 +1,7 @@
 //! The embedded store against the conformance suite and its own promises.
+#![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
+mod broken;
 mod conformance;
+mod file;
+mod kill;

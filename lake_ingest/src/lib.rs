@@ -1,1 +1,17 @@
-//! lake_ingest.
+//! The command that takes the store's rows to the lake, runs the models over them, and answers SQL.
+//!
+//! It composes [`lake`], which owns the window protocol, and [`lake_models`], which owns SQL. What is done here:
+//! settings, the schedule's loop with its health and metrics, and what is printed.
+//!
+//! Not done here: any decision about rows.
+
+mod job;
+mod metrics;
+mod print;
+mod program;
+mod settings;
+mod status;
+mod store_file;
+
+pub use program::LakeIngest;
+pub use settings::{Command, Config, Format, Settings, SummaryFormat};

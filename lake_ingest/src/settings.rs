@@ -1,0 +1,215 @@
+//! What can be set, and what holds once it is.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use lake::Root;
+use lake::schedule::CronSchedule;
+use serde::{Deserialize, Serialize};
+use service::{Common, ListenAddr, Problems};
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// An aligned table.
+    #[default]
+    Table,
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON array of objects.
+    Json,
+}
+
+/// How the summary of a run is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum SummaryFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// What to do instead of running on the schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Subcommand)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Run the models over what is in the lake, and end
+    Models {},
+    /// Answer one SQL query over every table of the lake, and end
+    ///
+    /// Tables are raw.…, treated.… and final.…; a name without its layer works where only one layer has it.
+    Query {
+        /// The query, for example `SELECT * FROM final.vehicle_position_data LIMIT 10`
+        sql: String,
+        /// How to print the answer
+        #[arg(long, value_enum, default_value_t)]
+        #[serde(default)]
+        format: Format,
+    },
+    /// Show how far each table is offloaded, and what the lake holds, and end
+    Status {
+        /// How to print it
+        #[arg(long, value_enum, default_value_t)]
+        #[serde(default)]
+        format: Format,
+    },
+}
+
+/// What may be set.
+#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[group(id = "lake_ingest")]
+pub struct Settings {
+    /// What to do instead of running on the schedule.
+    #[command(subcommand)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Command>,
+    /// Offload everything the store has committed and run the models, once, and end
+    #[arg(long, env = "LASTMILE_LAKE_ONCE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub once: Option<bool>,
+    /// When to run: a cron expression in UTC, five fields, or six with seconds in front. Runs never overlap; missed
+    /// ones are done together in the next [default: */5 * * * *]
+    #[arg(long, env = "LASTMILE_LAKE_SCHEDULE", value_name = "CRON")]
+    pub schedule: Option<String>,
+    /// Where the lake is: a folder or a file:// URL [default: DIR/lake]
+    #[arg(long, env = "LASTMILE_LAKE", value_name = "URL", global = true)]
+    pub lake: Option<String>,
+    /// Folder with models to run instead of the ones built in (treated/*.sql, final/*.sql) [default: built in]
+    #[arg(
+        long,
+        env = "LASTMILE_LAKE_MODELS",
+        value_name = "FOLDER",
+        global = true
+    )]
+    pub models: Option<PathBuf>,
+    /// Most rows of a window, 1 to 10000000. A window is one commit, and its rows are held in memory (some 300 bytes
+    /// each); too small makes many small files [default: 1000000]
+    #[arg(
+        long,
+        env = "LASTMILE_LAKE_WINDOW_ROWS",
+        value_name = "N",
+        global = true
+    )]
+    pub window_rows: Option<u64>,
+    /// How to print the summary of --once and of models [default: text]
+    #[arg(long, env = "LASTMILE_LAKE_SUMMARY", value_enum, global = true)]
+    pub summary: Option<SummaryFormat>,
+    /// Where to serve /healthz, /readyz and /metrics while running on the schedule [default: 127.0.0.1:9104 plus
+    /// the port base]
+    #[arg(long, env = "LASTMILE_LAKE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<ListenAddr>,
+}
+
+/// What holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Config {
+    /// What to do instead of running on the schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Command>,
+    /// Whether to run once and end.
+    pub once: bool,
+    /// When to run.
+    pub schedule: CronSchedule,
+    /// Where the lake is.
+    pub lake: Root,
+    /// Folder with models, instead of the ones built in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<PathBuf>,
+    /// Most rows of a window.
+    pub window_rows: u64,
+    /// How to print summaries.
+    pub summary: SummaryFormat,
+    /// Where health and metrics are served.
+    pub admin_listen: SocketAddr,
+    /// The store's file.
+    #[serde(skip)]
+    pub store: PathBuf,
+}
+
+/// When to run, unless said otherwise.
+const DEFAULT_SCHEDULE: &str = "*/5 * * * *";
+
+/// Most rows of a window, unless said otherwise.
+const DEFAULT_WINDOW_ROWS: u64 = 1_000_000;
+
+impl Config {
+    /// Applies defaults and checks everything.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn resolve(settings: Settings, common: &Common) -> Result<Self, Problems> {
+        let mut problems = Problems::new();
+        let text = settings.schedule.as_deref().unwrap_or(DEFAULT_SCHEDULE);
+        let schedule = text
+            .parse::<CronSchedule>()
+            .map_err(|error| problems.add("schedule", format!("is wrong: {error}")));
+        let lake = match settings.lake {
+            None => Ok(Root::from_folder(common.data.join("lake"))),
+            Some(text) => text
+                .parse::<Root>()
+                .map_err(|error| problems.add("lake", error.to_string())),
+        };
+        let window_rows = settings.window_rows.unwrap_or(DEFAULT_WINDOW_ROWS);
+        if !(1..=10_000_000).contains(&window_rows) {
+            problems.add(
+                "window_rows",
+                format!("is {window_rows}; give 1 to 10000000"),
+            );
+        }
+        if settings.once == Some(true) && settings.command.is_some() {
+            problems.add("once", "goes with no subcommand; give one of the two");
+        }
+        let admin_listen =
+            common.listen_addr("admin_listen", settings.admin_listen, 9104, &mut problems);
+        match (schedule, lake) {
+            (Ok(schedule), Ok(lake)) => problems.or(Self {
+                command: settings.command,
+                once: settings.once.unwrap_or_default(),
+                schedule,
+                lake,
+                models: settings.models,
+                window_rows,
+                summary: settings.summary.unwrap_or_default(),
+                admin_listen,
+                store: common.data.join("store.sqlite"),
+            }),
+            _ => Err(problems),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(settings: Settings) -> Result<Config, String> {
+        let common = Common::new("d");
+        Config::resolve(settings, &common).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn everything_has_a_default_below_the_data_folder() {
+        let config = resolve(Settings::default()).unwrap();
+        assert_eq!(config.lake, Root::from_folder("d/lake"));
+        assert_eq!(config.store, PathBuf::from("d/store.sqlite"));
+        assert_eq!(config.schedule.to_string(), DEFAULT_SCHEDULE);
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let problems = resolve(Settings {
+            schedule: Some("now and then".to_owned()),
+            lake: Some("s3://bucket/x".to_owned()),
+            window_rows: Some(0),
+            ..Settings::default()
+        })
+        .unwrap_err();
+        for part in ["schedule", "not in this version", "window_rows"] {
+            assert!(problems.contains(part), "{problems}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The program from outside: one run, queries, status, the schedule, and its exit codes.
+#![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
+
+mod program;
+mod service;

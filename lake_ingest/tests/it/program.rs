@@ -1,0 +1,148 @@
+//! Subcommands and single runs.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use model::{DelivererId, DeliveryState, Latitude, Longitude, Position, Record, Source, UtcMicros};
+use store::{Batch, Writer};
+use store_sqlite::{Options, SqliteStore};
+
+pub(crate) fn lake_ingest(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lake_ingest"));
+    command.arg("--data").arg(data).args(["--log", "warn"]);
+    command
+}
+
+fn run(data: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = lake_ingest(data).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// Makes a store with `count` positions of one deliverer, a second apart.
+pub(crate) async fn store(data: &Path, first: i64, count: i64) {
+    let store = SqliteStore::open(&data.join("store.sqlite"), &Options::default()).unwrap();
+    let position = |number: i64| {
+        let time = UtcMicros::new(1_767_225_600_000_000 + number * 1_000_000).unwrap();
+        Record::Position(Position {
+            order_id: None,
+            deliverer_id: DelivererId::new("d").unwrap(),
+            delivery_state: DeliveryState::new("start"),
+            event_time: time,
+            received_time: time,
+            lat: Latitude::from_degrees(52.0).unwrap(),
+            lon: Longitude::from_degrees(4.0).unwrap(),
+            speed_mps: None,
+            heading_deg: None,
+            accuracy_m: None,
+            altitude_m: None,
+            battery: None,
+            seq: u64::try_from(number).ok(),
+            source: Source::Native,
+        })
+    };
+    let batch = Batch {
+        records: (first..first + count).map(position).collect(),
+        ..Batch::default()
+    };
+    store.append(batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_run_fills_the_lake_and_the_next_has_nothing_to_do() {
+    let data = tempfile::tempdir().unwrap();
+    store(data.path(), 0, 250).await;
+    let (code, out, err) = run(
+        data.path(),
+        &["--once", "--summary", "json", "--window-rows", "100"],
+    );
+    assert_eq!(code, 0, "{err}");
+    let summary: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(summary.pointer("/offload/tables/0/rows"), Some(&250.into()));
+    assert_eq!(
+        summary.pointer("/offload/tables/0/windows"),
+        Some(&3.into())
+    );
+    assert_eq!(summary.pointer("/models/0/outcome"), Some(&"ran".into()));
+    let (code, out, _) = run(data.path(), &["--once"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("0 rows in") && out.contains("unchanged"),
+        "{out}"
+    );
+
+    let (code, out, _) = run(data.path(), &["status", "--format", "json"]);
+    assert_eq!(code, 0);
+    let status: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(status.pointer("/watermarks/0/in_lake"), Some(&250.into()));
+    assert_eq!(status.pointer("/lake/0/rows"), Some(&250.into()));
+    let (_, out, _) = run(data.path(), &["status"]);
+    assert!(
+        out.contains("200..250") && out.contains("verified"),
+        "{out}"
+    );
+}
+
+#[tokio::test]
+async fn queries_are_answered_and_bad_ones_explained() {
+    let data = tempfile::tempdir().unwrap();
+    store(data.path(), 0, 3).await;
+    assert_eq!(run(data.path(), &["--once"]).0, 0);
+    let sql = "SELECT vehicle_id, driven_meters FROM final.vehicle_position_data LIMIT 2";
+    let (code, out, _) = run(data.path(), &["query", sql]);
+    assert!(
+        code == 0 && out.contains("vehicle_id") && out.contains("2 rows"),
+        "{out}"
+    );
+    let (_, out, _) = run(data.path(), &["query", sql, "--format", "csv"]);
+    assert_eq!(out, "vehicle_id,driven_meters\nd,0.0\nd,0.0\n");
+    let (_, out, _) = run(
+        data.path(),
+        &[
+            "query",
+            "SELECT count(*) AS n FROM raw.deliverer_location",
+            "--format",
+            "json",
+        ],
+    );
+    assert_eq!(out, "[{\"n\":3}]\n");
+    let (code, out, err) = run(data.path(), &["query", "SELECT * FROM nothing"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("final.vehicle_position_data"), "{err}");
+}
+
+#[tokio::test]
+async fn models_run_alone() {
+    let data = tempfile::tempdir().unwrap();
+    store(data.path(), 0, 3).await;
+    assert_eq!(run(data.path(), &["--once"]).0, 0);
+    let (code, out, _) = run(data.path(), &["models"]);
+    assert!(
+        code == 0 && out.contains("final.vehicle_position_data"),
+        "{out}"
+    );
+}
+
+#[tokio::test]
+async fn wrong_settings_and_a_missing_store_have_their_exit_codes() {
+    let data = tempfile::tempdir().unwrap();
+    for wrong in [
+        vec!["--schedule", "sometimes"],
+        vec!["--lake", "s3://bucket/lake", "--once"],
+        vec!["--once", "models"],
+        vec!["--no-such-flag"],
+    ] {
+        let (code, _, err) = run(data.path(), &wrong);
+        assert_eq!(code, 2, "{wrong:?}: {err}");
+    }
+    let (code, _, err) = run(data.path(), &["--once"]);
+    assert!(code == 1 && err.contains("no store at"), "{code} {err}");
+    assert!(!data.path().join("store.sqlite").exists());
+    let (code, out, _) = run(data.path(), &["--help"]);
+    assert!(code == 0 && out.contains("Airflow"), "{out}");
+    assert_eq!(run(data.path(), &["--check-config"]).0, 0);
+}

@@ -64,6 +64,8 @@ pub fn start_from_log(
             let Some(stored) = stored_so_far(&*store, &id, &stop).await? else {
                 return Ok(());
             };
+            // It answered; with nothing to store there is no batch that would say so.
+            health.ready();
             let source = LogSource::new(
                 log.clone(),
                 stored,
@@ -107,6 +109,8 @@ pub fn start_from_mqtt(
             .tasks
             .spawn(Stage::Drain, "subscriber", |stop| async move {
                 let _end = done.drop_guard();
+                // It was opened; a first batch may be long in coming.
+                health.ready();
                 let source =
                     MqttSource::new(consumer, shared.config.batch_records, clock, stop.clone());
                 let writer = BatchWriter::new(store, stop, health, shared.metrics.clone());

@@ -43,6 +43,8 @@ impl Http {
             base: format!("http://{address}"),
             client: reqwest::Client::builder()
                 .timeout(Duration::from_secs(30))
+                // Servers are killed here; a kept connection would belong to a dead one.
+                .pool_max_idle_per_host(0)
                 .build()?,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -22,6 +22,8 @@ pub trait Program {
     const NAME: &'static str;
     /// What `--help` says first.
     const ABOUT: &'static str;
+    /// What it logs unless told otherwise. Name a chatty dependency here, as in `info,rumqttd=warn`.
+    const DEFAULT_LOG: &'static str = "info";
     /// What may be set: every field an `Option`, with a flag and an environment variable. Parts of a
     /// composed program are nested structs, flattened for clap and sections in the file.
     type Settings: Args + Serialize + DeserializeOwned;
@@ -169,7 +171,7 @@ fn configure<P: Program>(
 ) -> Result<(Common, P::Config), Problems> {
     let (common, settings) = settings::layer(common, settings, file)?;
     let mut problems = Problems::new();
-    let common = Common::resolve(common, &mut problems);
+    let common = Common::resolve(common, P::DEFAULT_LOG, &mut problems);
     if let Err(error) = EnvFilter::try_new(&common.log) {
         problems.add(
             "log",

@@ -143,7 +143,11 @@ impl Common {
         SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or_default()))
     }
 
-    pub(crate) fn resolve(given: CommonSettings, problems: &mut Problems) -> Self {
+    pub(crate) fn resolve(
+        given: CommonSettings,
+        default_log: &str,
+        problems: &mut Problems,
+    ) -> Self {
         let default = Self::new("./data");
         let worker_threads = given.worker_threads.unwrap_or(default.worker_threads);
         if !(1..=1024).contains(&worker_threads) {
@@ -158,7 +162,7 @@ impl Common {
             port_base: given.port_base.unwrap_or_default(),
             worker_threads,
             stop_timeout: given.stop_timeout.unwrap_or(default.stop_timeout),
-            log: log.unwrap_or(default.log),
+            log: log.unwrap_or_else(|| default_log.to_owned()),
             log_format: given.log_format.unwrap_or_default(),
         }
     }

@@ -22,6 +22,7 @@ pub(crate) fn init(filter: EnvFilter, format: LogFormat) {
         let layer = tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)
+            .with_current_span(false)
             .with_writer(io::stderr);
         registry.with(layer).try_init()
     } else {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 
 use self::entry::{Entries, Entry};
@@ -30,6 +31,7 @@ pub(crate) struct Fanout(Arc<Shared>);
 struct Shared {
     queue_bytes: usize,
     dropped: Counter,
+    subscriptions: Gauge,
     next_id: AtomicU64,
     state: Mutex<State>,
     /// Rung when the feeder has a reason to begin.
@@ -64,10 +66,11 @@ pub(crate) struct LiveSubscriber {
 }
 
 impl Fanout {
-    pub(crate) fn new(queue_bytes: usize, dropped: Counter) -> Self {
+    pub(crate) fn new(queue_bytes: usize, dropped: Counter, subscriptions: Gauge) -> Self {
         Self(Arc::new(Shared {
             queue_bytes,
             dropped,
+            subscriptions,
             next_id: AtomicU64::new(0),
             state: Mutex::new(State {
                 filters: FilterIndex::default(),
@@ -170,6 +173,7 @@ impl LiveSubscriber {
             state.filters.insert(filter, self.id, Wanted { qos, since });
         } else {
             state.wanted += 1;
+            self.fanout.0.subscriptions.inc();
             self.filters.push(filter.to_owned());
         }
         state
@@ -187,8 +191,8 @@ impl LiveSubscriber {
     pub(crate) fn unsubscribe(&mut self, filter: &str) {
         if let Some(index) = self.filters.iter().position(|there| there == filter) {
             self.filters.swap_remove(index);
-            let mut state = self.fanout.lock();
-            state.remove(filter, self.id);
+            self.fanout.0.subscriptions.dec();
+            self.fanout.lock().remove(filter, self.id);
         }
     }
 
@@ -234,6 +238,7 @@ impl Drop for LiveSubscriber {
         let mut state = self.fanout.lock();
         for filter in &self.filters {
             state.remove(filter, self.id);
+            self.fanout.0.subscriptions.dec();
         }
         state.queues.remove(&self.id);
     }

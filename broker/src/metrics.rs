@@ -40,6 +40,8 @@ pub(crate) struct Metrics {
     pub(crate) commit_seconds: Histogram,
     /// Messages that slow clean-session subscribers, or the live copy as a whole, did not get.
     pub(crate) fanout_dropped: Counter,
+    /// Subscriptions of clean sessions.
+    pub(crate) live_subscriptions: Gauge,
     /// Retained messages held.
     pub(crate) retained: Gauge,
 }
@@ -142,6 +144,10 @@ impl Metrics {
             fanout_dropped: counter(
                 "broker_fanout_dropped_messages",
                 "Messages that clean-session subscribers did not get because they were slow",
+            ),
+            live_subscriptions: gauge(
+                "broker_live_subscriptions",
+                "Subscriptions of clean sessions",
             ),
             retained: gauge("broker_retained_messages", "Retained messages held"),
         }

@@ -72,6 +72,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     let fanout = Fanout::new(
         config.mqtt_live_queue.as_usize(),
         metrics.fanout_dropped.clone(),
+        metrics.live_subscriptions.clone(),
     );
     fanout::start(&fanout, &log, Timing::default(), context)?;
     let sessions = i64::try_from(session::count(&log)).unwrap_or(i64::MAX);

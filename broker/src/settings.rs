@@ -194,6 +194,16 @@ impl Config {
                 format!("is {value}; give at least {least}, so that any read fits"),
             );
         }
+        // A group of commits can be as large as all that is pending, and it must fit beside what is read.
+        let least = 3 * self.log_segment_size.0 + 2 * self.log_max_pending.0;
+        if let Some(most) = self.log_max_size.filter(|most| most.0 < least) {
+            problems.add(
+                "log_max_size",
+                format!(
+                    "is {most}; give at least {least}: three segments and two times log_max_pending"
+                ),
+            );
+        }
         if let Err(error) = self.log_config().check() {
             problems.add("log", error.to_string());
         }

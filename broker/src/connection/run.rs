@@ -38,6 +38,7 @@ where
     /// Serves the client until the connection ends, and says why it does.
     pub(super) async fn run(&mut self, end: &CancellationToken) -> End {
         let mut cancelled = pin!(end.cancelled());
+        let mut stopping = false;
         let mut timer = pin!(sleep_until(self.pace.next_check()));
         loop {
             if self.appending.is_none()
@@ -58,15 +59,15 @@ where
             if self.is_done() {
                 return self.ending.take().unwrap_or(End::Closed);
             }
-            let waits_for_stop = !self.front.intake.is_cancelled();
             let step = tokio::select! {
                 event = self.event() => self.on(event),
                 () = &mut timer => {
                     timer.as_mut().reset(self.pace.next_check());
                     self.pace.overdue().map_or(Ok(()), Err)
                 }
-                () = &mut cancelled, if waits_for_stop => match self.cancelled() {
+                () = &mut cancelled, if !stopping => match self.cancelled() {
                     End::Stopped => {
+                        stopping = true;
                         self.ending.get_or_insert(End::Stopped);
                         Ok(())
                     }

@@ -307,6 +307,7 @@ impl Dispatcher {
 mod tests {
     use ingest_log::{LogConfig, RealDisk};
     use prometheus_client::metrics::counter::Counter;
+    use prometheus_client::metrics::gauge::Gauge;
 
     use super::*;
 
@@ -317,7 +318,7 @@ mod tests {
         let config = LogConfig::new(dir.path());
         let (log, _) = Log::open(Arc::new(RealDisk), config).unwrap();
         let context = Context::for_tests();
-        let fanout = Fanout::new(1000, Counter::default());
+        let fanout = Fanout::new(1000, Counter::default(), Gauge::default());
         let router = router();
         start_on(&router, &fanout, &log, Timing::default(), &context).unwrap();
         let (mut killer, _receiver) = router.link("killer").unwrap();
@@ -340,7 +341,7 @@ mod tests {
             rounds: 3,
         };
         let feeder = Feeder {
-            fanout: Fanout::new(1000, Counter::default()),
+            fanout: Fanout::new(1000, Counter::default(), Gauge::default()),
             log,
             sender,
             credit: Arc::new(Semaphore::new(CREDIT)),

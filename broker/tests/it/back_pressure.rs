@@ -14,9 +14,10 @@ const MESSAGES: u32 = 40_000;
 async fn a_full_log_holds_its_clients_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings {
+        mqtt_max_packet_size: Some(ByteSize::kib(16)),
         log_segment_size: Some(ByteSize::kib(256)),
+        log_max_pending: Some(ByteSize::kib(512)),
         log_max_size: Some(ByteSize::mib(2)),
-        log_max_pending: Some(ByteSize::mib(2)),
         ..Settings::default()
     };
     let broker = Broker::start_with(dir.path(), settings).await;

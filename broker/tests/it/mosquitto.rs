@@ -69,12 +69,11 @@ async fn mosquitto_clients_publish_and_subscribe() {
     );
 
     for qos in ["0", "1"] {
-        let before = broker.metric("broker_connections");
         let arguments = ["-t", "live", "-q", qos, "-C", "2", "-W", "20"];
         let live = run("mosquitto_sub", &broker, &arguments);
         let publishing = async {
-            until("it is connected", || {
-                broker.metric("broker_connections") > before
+            until("it has subscribed", || {
+                broker.metric("broker_live_subscriptions") > 0.5
             })
             .await;
             publish(&broker, &["-t", "live", "-q", qos, "-r", "-m", "retained"]).await;
@@ -82,7 +81,12 @@ async fn mosquitto_clients_publish_and_subscribe() {
         };
         let (got, ()) = tokio::join!(live, publishing);
         assert_eq!(String::from_utf8(got.stdout).unwrap(), "retained\nlast\n");
-        publish(&broker, &["-t", "live", "-r", "-n"]).await;
+        publish(&broker, &["-t", "live", "-q", "1", "-r", "-n"]).await;
+        until("nothing is left of it", || {
+            broker.metric("broker_live_subscriptions") + broker.metric("broker_retained_messages")
+                < 0.5
+        })
+        .await;
     }
     broker.stop().await;
 }

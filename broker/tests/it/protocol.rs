@@ -187,7 +187,7 @@ async fn subscriptions_are_granted_as_far_as_they_are_served() {
         let many: Vec<_> = (0..1000).map(|n| format!("many/{n}")).collect();
         let many: Vec<_> = many.iter().map(|filter| (&**filter, 0)).collect();
         let granted = client.subscribe(&many).await;
-        assert_eq!(granted.iter().filter(|qos| **qos == 0).count(), 1000 - 4);
+        assert_eq!(granted.iter().position(|qos| *qos == 0x80), Some(1000 - 4));
     }
     broker.stop().await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use model::{DeliveryState, Position, RecencyKey};
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection, params};
 
 use crate::error::Outcome;
 use crate::sql::LastSql;
@@ -40,27 +40,28 @@ impl<'a> Touched<'a> {
 
     /// Writes them and returns how many got their first last position.
     pub(crate) fn write(&self, on: &Connection, sql: &LastSql, segment: i64) -> Outcome<u64> {
+        let mut newer = on.prepare_cached(sql.newer)?;
+        let mut first = on.prepare_cached(sql.first)?;
+        let mut seen = on.prepare_cached(sql.seen)?;
         let mut firsts = 0;
         for (&number, candidate) in &self.0 {
             if let Some(candidate) = candidate {
-                if set(on, sql.newer, number, segment, candidate)? {
+                if set(&mut newer, number, segment, candidate)? {
                     continue;
                 }
-                if set(on, sql.first, number, segment, candidate)? {
+                if set(&mut first, number, segment, candidate)? {
                     firsts += 1;
                     continue;
                 }
             }
-            on.prepare_cached(sql.seen)?
-                .execute(params![number, segment])?;
+            seen.execute(params![number, segment])?;
         }
         Ok(firsts)
     }
 }
 
 fn set(
-    on: &Connection,
-    sql: &str,
+    statement: &mut CachedStatement<'_>,
     number: i64,
     segment: i64,
     candidate: &Candidate<'_>,
@@ -70,7 +71,7 @@ fn set(
         recency: (event_time, discriminator),
         other_ref,
     } = candidate;
-    let changed = on.prepare_cached(sql)?.execute(params![
+    let changed = statement.execute(params![
         number,
         segment,
         other_ref,

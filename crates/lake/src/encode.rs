@@ -255,7 +255,8 @@ impl Ranks {
 }
 
 enum Builder {
-    Word(StringDictionaryBuilder<Int32Type>),
+    /// With the number of distinct words.
+    Word(StringDictionaryBuilder<Int32Type>, usize),
     Text(StringBuilder),
     Bytes(BinaryBuilder),
     Integer(Int64Builder),
@@ -266,7 +267,7 @@ enum Builder {
 impl Builder {
     fn new(holds: ColumnType) -> Self {
         match holds {
-            ColumnType::Word => Self::Word(StringDictionaryBuilder::new()),
+            ColumnType::Word => Self::Word(StringDictionaryBuilder::new(), 0),
             ColumnType::Text => Self::Text(StringBuilder::new()),
             ColumnType::Bytes => Self::Bytes(BinaryBuilder::new()),
             ColumnType::Integer => Self::Integer(Int64Builder::new()),
@@ -281,9 +282,13 @@ impl Builder {
     fn push(&mut self, value: Value<'_>) -> Result<usize, ArrowError> {
         let text_bytes = |text: &str| text.len() + 4;
         Ok(match (self, value) {
-            (Self::Word(builder), Value::Text(text)) => {
-                builder.append(text)?;
-                4
+            (Self::Word(builder, distinct), Value::Text(text)) => {
+                let key = usize::try_from(builder.append(text)?).unwrap_or_default();
+                if key < *distinct {
+                    return Ok(4);
+                }
+                *distinct = key + 1;
+                4 + text_bytes(text)
             }
             (Self::Text(builder), Value::Text(text)) => {
                 builder.append_value(text);
@@ -317,7 +322,7 @@ impl Builder {
 
     fn push_null(&mut self) {
         match self {
-            Self::Word(builder) => builder.append_null(),
+            Self::Word(builder, _) => builder.append_null(),
             Self::Text(builder) => builder.append_null(),
             Self::Bytes(builder) => builder.append_null(),
             Self::Integer(builder) => builder.append_null(),
@@ -328,7 +333,7 @@ impl Builder {
 
     fn finish(self) -> ArrayRef {
         match self {
-            Self::Word(mut builder) => Arc::new(builder.finish()),
+            Self::Word(mut builder, _) => Arc::new(builder.finish()),
             Self::Text(mut builder) => Arc::new(builder.finish()),
             Self::Bytes(mut builder) => Arc::new(builder.finish()),
             Self::Integer(mut builder) => Arc::new(builder.finish()),

@@ -9,7 +9,8 @@
 //! lives, the two do the same work twice and the lake is right all the same.
 //!
 //! Memory: at most one chunk of rows ([`OffloadConfig::chunk_bytes`], and twice that while it is sorted into
-//! files) and one page of rows of the store. With the defaults that stays below 600 MiB.
+//! files) and one page of rows of the store. A full window of a million positions was measured at 330 MiB, the
+//! whole process.
 //!
 //! Not done here: purging rows, compacting files.
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`declaration`] | reading a model's SQL file and its header |
 //! | [`run`] | running models: what to compute anew, checking it, replacing partitions |
-//! | [`query`] | one SQL statement over every table of the lake |
+//! | [`mod@query`] | one SQL statement over every table of the lake |
 //! | [`table`] | a Delta table as DataFusion sees it |
 //!
 //! Models are the files under `models/`; they are plain SQL that Spark runs unchanged. A model reads the live

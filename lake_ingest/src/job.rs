@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use lake::{Offload, OffloadConfig, Progress, Summary};
-use lake_models::{Model, ModelSummary, Runner};
+use lake::{LakeError, Offload, OffloadConfig, Progress, Summary};
+use lake_models::{Model, ModelError, ModelSummary, Runner};
 use serde::Serialize;
 use service::{BoxError, Clock, Context};
 use store::LakeSource;
@@ -30,7 +30,12 @@ pub(crate) struct Job {
     offload: Offload,
     runner: Runner,
     models: Vec<Model>,
+    patience: Duration,
 }
+
+/// How long a single run waits for the lease: longer than that of a runner that died a moment ago holds. A
+/// scheduled one does not wait, its next run comes soon enough.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Returns the models to run.
 pub(crate) fn models(config: &Config) -> Result<Vec<Model>, BoxError> {
@@ -45,6 +50,7 @@ impl Job {
         config: &Config,
         source: Arc<dyn LakeSource>,
         clock: &Arc<dyn Clock>,
+        patience: Duration,
     ) -> Result<Self, BoxError> {
         let started = clock.now().as_micros();
         let holder = format!("lake_ingest {} of {started}", std::process::id());
@@ -58,6 +64,7 @@ impl Job {
             runner: Runner::new(config.lake.clone(), lease, clock.clone()),
             offload,
             models: models(config)?,
+            patience,
         })
     }
 
@@ -73,7 +80,13 @@ impl Job {
             }
             ControlFlow::Continue(())
         };
-        let offload = self.offload.run_once(&mut on_progress).await;
+        let deadline = Instant::now() + self.patience;
+        let offload = loop {
+            match self.offload.run_once(&mut on_progress).await {
+                Err(LakeError::LeaseHeld { .. }) if wait(context, deadline).await => {}
+                outcome => break outcome,
+            }
+        };
         bar.finish_and_clear();
         let offload = offload?;
         let mut report = self.run_models(context).await?;
@@ -89,7 +102,14 @@ impl Job {
                 break;
             }
             let bar = spinner(&model.full_name());
-            let ran = self.runner.run(std::slice::from_ref(model), |_| ()).await;
+            let deadline = Instant::now() + self.patience;
+            let ran = loop {
+                match self.runner.run(std::slice::from_ref(model), |_| ()).await {
+                    Err(ModelError::Lake(LakeError::LeaseHeld { .. }))
+                        if wait(context, deadline).await => {}
+                    outcome => break outcome,
+                }
+            };
             bar.finish_and_clear();
             models.extend(ran?);
         }
@@ -99,6 +119,19 @@ impl Job {
             models,
         })
     }
+}
+
+/// Waits a moment for another runner to end; `false` when that is no use any more.
+async fn wait(context: &Context, deadline: Instant) -> bool {
+    if context.tasks.is_stopping() || Instant::now() >= deadline {
+        return false;
+    }
+    tracing::info!("another runner has the lease, waiting");
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_secs(2)) => {}
+        () = context.tasks.stopped() => {}
+    }
+    true
 }
 
 /// A bar on a terminal, nothing elsewhere.

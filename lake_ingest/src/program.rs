@@ -1,12 +1,13 @@
 //! From settings to work: one of the subcommands, one run, or runs on the schedule.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lake::schedule;
 use service::{BoxError, Common, Context, ErrorChain, Problems, Program, Stage, admin};
 use tokio::sync::Mutex;
 
-use crate::job::{self, Job, Report};
+use crate::job::{self, Job, PATIENCE, Report};
 use crate::metrics::Metrics;
 use crate::settings::{Command, Config, Format, Settings};
 use crate::status::{self, Status};
@@ -42,15 +43,13 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
             Some(Command::Query { sql, format }) => query(&config, &context, sql, *format).await,
             Some(Command::Status { format }) => show_status(&config, *format).await,
             Some(Command::Models {}) => {
-                let report = job_of(&config, &context)
-                    .await?
-                    .1
-                    .run_models(&context)
-                    .await?;
+                let (_, job) = job_of(&config, &context, PATIENCE).await?;
+                let report = job.run_models(&context).await?;
                 print::report(&report, config.summary)
             }
             None if config.once => {
-                let report = job_of(&config, &context).await?.1.run(&context).await?;
+                let (_, job) = job_of(&config, &context, PATIENCE).await?;
+                let report = job.run(&context).await?;
                 print::report(&report, config.summary)
             }
             None => serve(config, context).await,
@@ -60,9 +59,13 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
 
 type Store = store_sqlite::SqliteStore;
 
-async fn job_of(config: &Config, context: &Context) -> Result<(Store, Job), BoxError> {
+async fn job_of(
+    config: &Config,
+    context: &Context,
+    patience: Duration,
+) -> Result<(Store, Job), BoxError> {
     let store = store_file::open(&config.store).await?;
-    let job = Job::new(config, Arc::new(store.clone()), &context.clock)?;
+    let job = Job::new(config, Arc::new(store.clone()), &context.clock, patience)?;
     Ok((store, job))
 }
 
@@ -141,7 +144,7 @@ async fn scheduled(
     let mut opened = opened.lock().await;
     let (store, job) = match &mut *opened {
         Some(opened) => opened,
-        none => none.insert(job_of(config, context).await?),
+        none => none.insert(job_of(config, context, Duration::ZERO).await?),
     };
     let report = job.run(context).await?;
     let watermarks = status::watermarks(store).await?;

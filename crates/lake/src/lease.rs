@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use service::Clock;
 use store::LakeSource;
@@ -83,6 +84,30 @@ impl Lease {
             return Ok(());
         }
         self.acquire().await
+    }
+
+    /// Does `work` and keeps the lease meanwhile, however long its steps take.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`LakeError::LeaseHeld`] when another holder took the lease; `work` is dropped then,
+    /// which is like a crash. A store that cannot be asked is asked again; see [`Lease::renew`].
+    pub async fn keep<T, E: From<LakeError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let quarter = u64::try_from(self.ttl_us / 4).unwrap_or_default().max(1);
+        let quarter = Duration::from_micros(quarter);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                outcome = &mut work => return outcome,
+                () = tokio::time::sleep(quarter) => match self.acquire().await {
+                    Err(error @ LakeError::LeaseHeld { .. }) => return Err(error.into()),
+                    Err(error) => tracing::warn!(%error, "the lease could not be renewed, trying again"),
+                    Ok(()) => {}
+                }
+            }
+        }
     }
 
     /// Gives the lease up. A failure is only logged: the lease runs out by itself.

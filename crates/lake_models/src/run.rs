@@ -98,15 +98,15 @@ impl Runner {
     ) -> Result<Vec<ModelSummary>, ModelError> {
         self.lease.acquire().await?;
         let mut summaries = Vec::new();
-        let outcome = async {
+        let work = async {
             for model in models {
                 let summary = self.run_model(model).await?;
                 done(&summary);
                 summaries.push(summary);
             }
             Ok(())
-        }
-        .await;
+        };
+        let outcome = self.lease.keep(work).await;
         self.lease.release().await;
         outcome.map(|()| summaries)
     }

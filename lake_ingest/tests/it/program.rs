@@ -1,15 +1,16 @@
 //! Subcommands and single runs.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use model::{DelivererId, DeliveryState, Latitude, Longitude, Position, Record, Source, UtcMicros};
-use store::{Batch, Writer};
+use store::{Batch, LakeSource, Writer};
 use store_sqlite::{Options, SqliteStore};
 
 pub(crate) fn lake_ingest(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lake_ingest"));
-    command.arg("--data").arg(data).args(["--log", "warn"]);
+    command.arg("--data").arg(data).env("RUST_LOG", "warn");
     command
 }
 
@@ -145,4 +146,29 @@ async fn wrong_settings_and_a_missing_store_have_their_exit_codes() {
     let (code, out, _) = run(data.path(), &["--help"]);
     assert!(code == 0 && out.contains("Airflow"), "{out}");
     assert_eq!(run(data.path(), &["--check-config"]).0, 0);
+}
+
+#[tokio::test]
+async fn a_run_waits_for_the_lease_of_one_that_died() {
+    let data = tempfile::tempdir().unwrap();
+    store(data.path(), 0, 3).await;
+    let path = data.path().join("store.sqlite");
+    let store = SqliteStore::open(&path, &Options::default()).unwrap();
+    // Far in the future, so that only giving it up sets it free.
+    let taken = store
+        .acquire_lease("lake", "dead", 0, i64::MAX)
+        .await
+        .unwrap();
+    assert!(taken);
+    let mut waiting = lake_ingest(data.path());
+    waiting
+        .env("RUST_LOG", "info")
+        .arg("--once")
+        .stderr(Stdio::piped());
+    let mut waiting = waiting.stdout(Stdio::null()).spawn().unwrap();
+    let mut log = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("another runner has the lease")));
+    store.release_lease("lake", "dead").await.unwrap();
+    log.for_each(drop);
+    assert!(waiting.wait().unwrap().success());
 }

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lake::storage::LocalStorage;
-use lake::{LakeError, Root};
+use lake::{LakeError, Lease, Root};
+use service::ManualClock;
 use store::{LakeSource, LakeTable, WindowState};
 
+use crate::source::MemorySource;
 use crate::storage::{Death, MemoryStorage};
-use crate::world::World;
+use crate::world::{DAY_0, World, at};
 
 /// Dies at call `number`, then gets more rows, late ones among them, and runs to the end.
 async fn dies_at(
@@ -165,10 +167,35 @@ async fn a_lake_that_is_not_the_one_offloaded_to_is_refused() {
 async fn two_runners_never_work_at_once() {
     let mut world = World::in_memory();
     world.store(0, 60);
-    let now = crate::world::DAY_0 + 100 * 86_400_000_000;
+    let now = DAY_0 + 100 * 86_400_000_000;
     let taken = world.source.acquire_lease("lake", "another", now, 1).await;
     assert!(taken.unwrap());
     let error = world.run(None).await.unwrap_err();
+    assert!(matches!(error, LakeError::LeaseHeld { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_lease_is_kept_through_long_work_and_its_loss_ends_the_work() {
+    let source = MemorySource::default();
+    let clock = Arc::new(ManualClock::new(at(DAY_0)));
+    let lease = |holder| Lease::new(Arc::new(source.clone()), clock.clone(), holder, 40_000);
+    let (kept, other) = (lease("kept"), lease("other"));
+    kept.acquire().await.unwrap();
+    let long = async {
+        // Ten times the lease's length goes by on the clock, never more than a quarter between renewals.
+        for calls in 1..=40 {
+            while source.faults.calls() < calls {
+                tokio::task::yield_now().await;
+            }
+            clock.advance_micros(10_000);
+        }
+        Ok::<_, LakeError>(())
+    };
+    kept.keep(long).await.unwrap();
+    clock.advance_micros(40_000);
+    other.acquire().await.unwrap();
+    let forever = std::future::pending::<Result<(), LakeError>>();
+    let error = kept.keep(forever).await.unwrap_err();
     assert!(matches!(error, LakeError::LeaseHeld { .. }), "{error}");
 }
 

@@ -111,6 +111,11 @@ def main():
         print(f"SKIPPED {arguments.file} commands: no fenced block is tagged `sh test`")
         return 0
     root = arguments.file.resolve().parent
+    # Readers have built with optimisation; the tests bring programs from elsewhere.
+    programs = os.environ.get("LASTMILE_BIN_DIR")
+    if programs:
+        for block in found:
+            block["script"] = block["script"].replace("target/release/", programs.rstrip("/") + "/")
     failures = []
     with tempfile.TemporaryDirectory(prefix="lastmile-readme-") as data:
         environment = {"LASTMILE_BUILD_PROFILE": "dev", **os.environ, "LASTMILE_DATA": data}

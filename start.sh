@@ -206,7 +206,9 @@ progress() {
   while kill -0 "$1" 2>/dev/null; do
     sleep 0.2
     elapsed=$((SECONDS - begun))
-    done_of=$(tail -c 4000 "$2" 2>/dev/null | tr '\r' '\n' | sed -n 's/.*Building \[[^]]*\] *\([0-9]*\)\/\([0-9]*\).*/\1 of \2 packages/p' | tail -n 1)
+    done_of=$(tail -c 4000 "$2" 2>/dev/null | tr '\r' '\n' | sed -n '
+      s/.*Building \[[^]]*\] *\([0-9]*\)\/\([0-9]*\).*/\1 of \2 packages/p
+      s/.*Blocking waiting for file lock.*/waiting for another build in this folder/p' | tail -n 1)
     if [ -t 1 ]; then
       printf '\r  %s, %d:%02d ' "${done_of:-preparing}" $((elapsed / 60)) $((elapsed % 60))
     elif [ $((elapsed - shown)) -ge 30 ]; then
@@ -231,6 +233,8 @@ build() {
   if [ ! -x "$bin/lastmile" ] || [ ! -x "$bin/publisher" ]; then
     first=yes
     echo "Building the pipeline. $first_build, later ones seconds."
+  else
+    echo "Bringing the build up to date ..."
   fi
   (
     cd "$root" || exit 1
@@ -336,7 +340,7 @@ run_demo() {
   before=$(stored_positions)
   echo
   echo "Demo fleet: $deliverers deliverers, each sends $locations positions, one about every $delay s ..."
-  if ! summary=$("$bin/publisher" --log warn --mqtt "mqtt://$mqtt" --ledger "$ledger" --summary json \
+  if ! summary=$(env -u LASTMILE_CONFIG "$bin/publisher" --log warn --mqtt "mqtt://$mqtt" --ledger "$ledger" --summary json \
     -n "$deliverers" -l "$locations" -d "$delay"); then
     fail "The demo fleet failed; the pipeline still runs. What it says: $log"
   fi

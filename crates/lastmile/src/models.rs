@@ -25,7 +25,7 @@ const MAX_LOG_BYTES: u64 = 4 << 20;
 pub struct Models {
     program: PathBuf,
     data: PathBuf,
-    lake_root: String,
+    lake: String,
     limit: Duration,
 }
 
@@ -45,17 +45,17 @@ impl Models {
     ///
     /// # Errors
     /// When the system does not tell where that is.
-    pub fn beside_this_program(data: &Path, lake_root: &str, limit: Duration) -> io::Result<Self> {
+    pub fn beside_this_program(data: &Path, lake: &str, limit: Duration) -> io::Result<Self> {
         let program = std::env::current_exe()?.with_file_name("lake_ingest");
-        Ok(Self::new(program, data, lake_root, limit))
+        Ok(Self::new(program, data, lake, limit))
     }
 
     /// Takes the program's path.
-    pub fn new(program: PathBuf, data: &Path, lake_root: &str, limit: Duration) -> Self {
+    pub fn new(program: PathBuf, data: &Path, lake: &str, limit: Duration) -> Self {
         Self {
             program,
             data: data.to_path_buf(),
-            lake_root: lake_root.to_owned(),
+            lake: lake.to_owned(),
             limit,
         }
     }
@@ -89,7 +89,9 @@ impl Models {
             .arg("models")
             .arg("--data")
             .arg(&self.data)
-            .args(["--lake-root", &self.lake_root])
+            .args(["--lake", &self.lake])
+            // It is ours, with sections that program does not know.
+            .env_remove("LASTMILE_CONFIG")
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -149,7 +151,7 @@ mod tests {
         assert_eq!(models.run(&CancellationToken::new()).await, Run::Done);
         let log = std::fs::read_to_string(folder.path().join("logs/models.log")).unwrap();
         let data = folder.path().display();
-        let expected = format!("models --data {data} --lake-root file:///lake\noops\n");
+        let expected = format!("models --data {data} --lake file:///lake\noops\n");
         assert_eq!(log, expected);
     }
 

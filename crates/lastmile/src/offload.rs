@@ -79,10 +79,10 @@ pub(crate) fn spawn(
     };
     let clock = Arc::clone(&context.clock);
     let offload_config = OffloadConfig::new(HOLDER);
-    let root = config.lake_root;
+    let root = config.lake;
     let offload = Offload::new(source, &root, offload_config, Arc::clone(&clock));
     let limit = config.lake_models_timeout.as_duration();
-    let models = if config.lake_models {
+    let models = if config.lake_run_models {
         Some(Models::beside_this_program(data, &root.to_string(), limit)?)
     } else {
         None

@@ -47,22 +47,18 @@ pub struct StoreSettings {
 #[derive(Debug, Default, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[command(next_help_heading = "Lake options")]
-#[expect(
-    clippy::struct_field_names,
-    reason = "a setting has one name, in the file as on the command line"
-)]
 pub struct LakeSettings {
     /// Where the lake is: a folder or a file:// URL [default: `lake` in the data directory]
-    #[arg(long, env = "LASTMILE_LAKE_ROOT", value_name = "ROOT")]
-    pub lake_root: Option<String>,
+    #[arg(long, env = "LASTMILE_LAKE", value_name = "URL")]
+    pub lake: Option<String>,
     /// When to offload, as a cron expression in UTC, or `off`. Rarer runs make fewer, larger files
     /// [default: * * * * *, every minute]
     #[arg(long, env = "LASTMILE_LAKE_SCHEDULE", value_name = "CRON")]
     pub lake_schedule: Option<String>,
     /// Whether to run the SQL models after an offload when `lake_ingest` stands beside this program
     /// [default: true]
-    #[arg(long, env = "LASTMILE_LAKE_MODELS", value_name = "BOOL")]
-    pub lake_models: Option<bool>,
+    #[arg(long, env = "LASTMILE_LAKE_RUN_MODELS", value_name = "BOOL")]
+    pub lake_run_models: Option<bool>,
     /// Longest run of the SQL models; one that takes longer is ended and done again by the next
     /// [default: 10m]
     #[arg(long, env = "LASTMILE_LAKE_MODELS_TIMEOUT", value_name = "DURATION")]
@@ -98,17 +94,13 @@ pub struct StoreConfig {
 
 /// The lake's settings in effect.
 #[derive(Debug, Serialize)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "a setting has one name, in the file as on the command line"
-)]
 pub struct LakeConfig {
     /// Where the lake is.
-    pub lake_root: lake::Root,
+    pub lake: lake::Root,
     /// When to offload; never without.
     pub lake_schedule: Option<CronSchedule>,
     /// Whether to run the SQL models.
-    pub lake_models: bool,
+    pub lake_run_models: bool,
     /// Longest run of them.
     pub lake_models_timeout: HumanDuration,
 }
@@ -180,11 +172,11 @@ impl LakeConfig {
     pub fn resolve(settings: &LakeSettings, common: &Common) -> Result<Self, Problems> {
         let mut problems = Problems::new();
         let default_root = lake::Root::from_folder(common.data.join("lake"));
-        let lake_root = match settings.lake_root.as_deref().map(str::parse) {
+        let lake = match settings.lake.as_deref().map(str::parse) {
             None => default_root,
             Some(Ok(root)) => root,
             Some(Err(error)) => {
-                problems.add("lake_root", error.to_string());
+                problems.add("lake", error.to_string());
                 default_root
             }
         };
@@ -207,9 +199,9 @@ impl LakeConfig {
             problems.add("lake_models_timeout", "is below a second; give 1s or more");
         }
         problems.or(Self {
-            lake_root,
+            lake,
             lake_schedule,
-            lake_models: settings.lake_models.unwrap_or(true),
+            lake_run_models: settings.lake_run_models.unwrap_or(true),
             lake_models_timeout,
         })
     }

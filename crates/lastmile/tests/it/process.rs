@@ -21,7 +21,7 @@ pub(crate) fn lastmile(data: &Path, arguments: &[&str]) -> Command {
         .args(["--mqtt-listen", "127.0.0.1:0"])
         .args(["--http-listen", "127.0.0.1:0"])
         // The models have tests of their own.
-        .args(["--lake-models", "false"])
+        .args(["--lake-run-models", "false"])
         .args(arguments);
     command
 }

@@ -50,10 +50,7 @@ fn each_part_is_a_section_of_the_file() {
 fn by_default_the_lake_is_in_the_data_and_offloaded_every_minute() {
     let table = printed(&[]);
     assert_eq!(table["lake"]["lake_schedule"].as_str(), Some("* * * * *"));
-    assert_eq!(
-        table["lake"]["lake_root"].as_str(),
-        Some("/nonexistent/lake")
-    );
+    assert_eq!(table["lake"]["lake"].as_str(), Some("/nonexistent/lake"));
 }
 
 #[test]

@@ -77,11 +77,13 @@ fn acknowledging_before_the_write_is_found_out() {
         }
     }
     let tally = campaign.tally();
+    println!("{found:?} {tally:?}");
     assert!(
         found.lost > 0,
         "the loop cannot see a loss: {found:?} {tally:?}"
     );
     let verdict = campaign.verify();
+    println!("{verdict:?}");
     assert!(
         verdict.is_err(),
         "publisher verify cannot see a loss: {verdict:?} {found:?}"

@@ -39,7 +39,17 @@ impl Services {
             let process = services.launch(name);
             services.processes.push(process);
         }
+        services.until_subscribed();
         services
+    }
+
+    /// Waits for the subscriber's first session: the broker keeps nothing for one it does not know.
+    fn until_subscribed(&self) {
+        let admin = Http::new(&format!("127.0.0.1:{}", 9102 + self.base)).unwrap();
+        poll::until("the subscription", PATIENCE, || {
+            Ok((admin.get("/readyz")?.status == 200).then_some(()))
+        })
+        .unwrap();
     }
 
     fn launch(&self, name: &str) -> Process {
@@ -88,14 +98,17 @@ fn a_burst_is_stored_once_while_each_service_is_killed() {
         .launch(&program, services.folder.path())
         .start()
         .unwrap();
-    for index in 0..SERVICES.len() {
+    for (index, name) in SERVICES.into_iter().enumerate() {
         // Each kill waits until more was stored than before: all parts are at work when it comes.
         let before = pipeline::counts(&http).unwrap().positions;
         poll::until("more to be stored", PATIENCE, || {
-            let stored = pipeline::counts(&http)?.positions;
-            Ok((stored > before || !load.is_running()?).then_some(()))
+            Ok((pipeline::counts(&http)?.positions > before).then_some(()))
         })
         .unwrap();
+        assert!(
+            load.is_running().unwrap(),
+            "the load ended before {name} was killed"
+        );
         services.kill_and_restart(index);
     }
     let finished = load.finish(PATIENCE).unwrap().success().unwrap();

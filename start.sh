@@ -384,6 +384,10 @@ TEXT
 
 prepare_data
 pid=$(read_pid "$pid_file")
+if is_ours "$pid" lastmile "$data" && api=http://$(ready_address http) && ! fetch "$api/healthz" >/dev/null; then
+  # It may have been killed a moment ago.
+  sleep 1
+fi
 if is_ours "$pid" lastmile "$data"; then
   if ! api=http://$(ready_address http); then
     fail "lastmile (process $pid) is starting; see $log"
@@ -393,6 +397,7 @@ if is_ours "$pid" lastmile "$data"; then
   print_places
   exit 0
 fi
+if [ -n "$pid" ]; then await_end "$pid"; fi
 
 check_ports
 build

@@ -68,5 +68,6 @@ while is_ours "$pid" lastmile "$data"; do
   waited=$((waited + 1))
   if [ $((waited % 50)) = 0 ]; then echo "  still stopping, $((waited / 10)) s"; fi
 done
+await_end "$pid"
 rm -f "$pid_file"
 echo "Stopped. The data stays in $data; ./start.sh goes on with it."

@@ -42,6 +42,18 @@ is_ours() {
   done
 }
 
+# await_end PID: waits, 10 s at most, while the process is on its way out. Its command line is gone before its
+# ports and locks are, so a start right after a kill would find those still taken.
+await_end() {
+  local state _
+  for _ in {1..100}; do
+    state=$(sed 's/.*) \(.\).*/\1/' "/proc/$1/stat" 2>/dev/null)
+    case $state in '' | Z | X) return 0 ;; esac
+    [ -z "$(command_line "$1")" ] || return 0
+    sleep 0.1
+  done
+}
+
 # read_pid FILE: the first word of it, or nothing.
 read_pid() {
   local pid=''

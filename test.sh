@@ -19,6 +19,13 @@ wanted=("${@:-${all_steps[@]}}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+for name in "${wanted[@]}"; do
+  case " ${all_steps[*]} " in
+    *" $name "*) ;;
+    *) echo "There is no step '$name'; the steps are: ${all_steps[*]}" >&2 && exit 2 ;;
+  esac
+done
+
 names=() results=() seconds=() skipped=()
 failed=0
 

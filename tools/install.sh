@@ -41,6 +41,7 @@ apt_install() {
 }
 
 apt_install build-essential "links Rust programs and compiles SQLite and zstd" has cc
+apt_install curl "the commands of the README" has curl
 apt_install shellcheck "checks the shell scripts" has shellcheck
 apt_install mosquitto-clients "foreign MQTT clients for the system tests" has mosquitto_pub
 if ! has mosquitto && apt_install mosquitto "the broker the benchmark compares with" has mosquitto; then

@@ -5,7 +5,8 @@ Takes every fenced block whose info string is `sh test`, in order, and runs each
 pipefail` from the root of the workspace. A block fails when a command in it fails or it takes longer
 than its limit (`sh test timeout=300`; 180 seconds unless told). The development binaries are used
 (LASTMILE_BUILD_PROFILE=dev), data goes to a temporary folder (LASTMILE_DATA) and, when the last block
-has run or one has failed, `./stop.sh` is called so that nothing stays behind.
+has run or one has failed, `./stop.sh` is called so that nothing stays behind. Where the README names
+`target/release/`, the binaries of LASTMILE_BIN_DIR are run when it is set.
 
 A fence may expect output: the block after it with the info string `text expect` lists lines, each of
 which must occur somewhere in the output of the block before it.
@@ -65,6 +66,12 @@ def commands(text):
     return found
 
 
+def with_binaries(script, environment):
+    """Replaces the folder of release binaries by the one given."""
+    folder = environment.get("LASTMILE_BIN_DIR")
+    return script.replace("target/release/", f"{folder.rstrip('/')}/") if folder else script
+
+
 def run(block, root, environment):
     """Runs one block; returns what is wrong with it, or None.
 
@@ -73,7 +80,7 @@ def run(block, root, environment):
     """
     with tempfile.TemporaryFile(mode="w+", errors="replace") as output:
         process = subprocess.Popen(
-            ["bash", "-euo", "pipefail", "-c", block["script"]],
+            ["bash", "-euo", "pipefail", "-c", with_binaries(block["script"], environment)],
             cwd=root,
             env=environment,
             stdin=subprocess.DEVNULL,

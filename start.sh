@@ -188,7 +188,7 @@ explain_build_failure() {
   echo "The build failed." >&2
   case $text in
     *'No space left on device'* | *'os error 28'*)
-      fail "The disk is full; the build needs about 3 GB in $target_dir:" "$(df -h "$target_dir" 2>/dev/null)"
+      fail "The disk is full; the build needs about 3 GB in $target_dir:" "$(df -h "$root")"
       ;;
     *'Could not resolve host'* | *'resolve host'* | *'failed to download'* | *'Could not connect'* | *'network failure'* | *'Connection refused'* | *'Timeout was reached'*)
       fail "The Rust packages could not be downloaded. Is this machine online? Behind a proxy, set HTTPS_PROXY." \

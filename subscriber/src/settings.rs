@@ -86,7 +86,8 @@ impl Config {
 #[serde(default, deny_unknown_fields)]
 #[command(next_help_heading = "MQTT options")]
 pub struct MqttSettings {
-    /// Broker to take messages from, mqtt://[user[:password]@]host[:port] [default: port 1883 of this machine]
+    /// Broker to take messages from, `mqtt://user:password@host:port`; user, password and port may be left
+    /// out [default: port 1883 of this machine]
     #[arg(long, env = "LASTMILE_BROKER", value_name = "URL")]
     pub broker: Option<String>,
     /// Name of the persistent session at the broker: the same after every restart, used by one process at

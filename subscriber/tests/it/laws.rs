@@ -130,3 +130,18 @@ async fn a_slow_live_viewer_holds_nobody_up() {
         "a viewer that read nothing was told that it missed something"
     );
 }
+
+#[tokio::test]
+async fn a_subscriber_with_nothing_to_store_is_ready() {
+    let place = Place::new();
+    let context = Context::for_tests();
+    let _handle = start_from_log(small_batches(), place.log.clone(), place.writer(), &context);
+    let ready = async {
+        let reasons = || context.health.components();
+        while reasons().is_empty() || reasons().iter().any(|(_, reason)| reason.is_some()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.unwrap();
+    context.tasks.stop(PATIENCE).await.unwrap();
+}

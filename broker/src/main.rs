@@ -43,6 +43,10 @@ Try it:
     type Settings = Settings;
     type Config = Config;
 
+    fn default_log(_settings: &Self::Settings) -> &'static str {
+        "info,rumqttd=warn"
+    }
+
     fn resolve(settings: Settings, common: &Common) -> Result<Config, Problems> {
         let mut problems = Problems::new();
         let admin_listen =

@@ -34,6 +34,11 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
     type Settings = Settings;
     type Config = Config;
 
+    fn default_log(settings: &Settings) -> &'static str {
+        let scheduled = settings.command.is_none() && settings.once != Some(true);
+        if scheduled { "info" } else { "warn" }
+    }
+
     fn resolve(settings: Settings, common: &Common) -> Result<Config, Problems> {
         Config::resolve(settings, common)
     }

@@ -67,6 +67,10 @@ Examples:
     type Settings = Settings;
     type Config = Config;
 
+    fn default_log(_settings: &Self::Settings) -> &'static str {
+        "warn"
+    }
+
     fn resolve(settings: Settings, common: &Common) -> Result<Config, Problems> {
         settings::resolve(settings, common)
     }

@@ -24,9 +24,12 @@ impl Program for Lastmile {
         every acknowledged position on disk, the last location of an order by HTTP, history into a data lake.\n\n\
         Without a flag it listens on this machine only: MQTT on port 1883, HTTP on port 8080 (documentation \
         at /docs). Everything it keeps is in the data directory.";
-    const DEFAULT_LOG: &'static str = "info,rumqttd=warn";
     type Settings = Settings;
     type Config = Config;
+
+    fn default_log(_settings: &Self::Settings) -> &'static str {
+        "info,rumqttd=warn"
+    }
 
     fn resolve(settings: Settings, common: &Common) -> Result<Config, Problems> {
         Config::resolve(settings, common)

@@ -22,13 +22,19 @@ pub trait Program {
     const NAME: &'static str;
     /// What `--help` says first.
     const ABOUT: &'static str;
-    /// What it logs unless told otherwise. Name a chatty dependency here, as in `info,rumqttd=warn`.
-    const DEFAULT_LOG: &'static str = "info";
     /// What may be set: every field an `Option`, with a flag and an environment variable. Parts of a
     /// composed program are nested structs, flattened for clap and sections in the file.
     type Settings: Args + Serialize + DeserializeOwned;
     /// What holds once defaults are applied and everything is checked.
     type Config: Serialize;
+
+    /// Returns what it logs unless told otherwise.
+    ///
+    /// Name a chatty dependency here, as in `info,rumqttd=warn`. What runs once for a person at a terminal
+    /// should answer `warn`: its output is its summary.
+    fn default_log(_settings: &Self::Settings) -> &'static str {
+        "info"
+    }
 
     /// Applies defaults and checks everything, without touching network or disk.
     ///
@@ -171,7 +177,7 @@ fn configure<P: Program>(
 ) -> Result<(Common, P::Config), Problems> {
     let (common, settings) = settings::layer(common, settings, file)?;
     let mut problems = Problems::new();
-    let common = Common::resolve(common, P::DEFAULT_LOG, &mut problems);
+    let common = Common::resolve(common, P::default_log(&settings), &mut problems);
     if let Err(error) = EnvFilter::try_new(&common.log) {
         problems.add(
             "log",

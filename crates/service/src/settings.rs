@@ -69,7 +69,8 @@ pub(crate) struct CommonSettings {
         help_heading = "Common options"
     )]
     pub(crate) stop_timeout: Option<HumanDuration>,
-    /// What to log: a level, or levels by part as in `warn,broker=debug` [default: info]
+    /// What to log: a level, or levels by part as in `warn,broker=debug` [default: info; warn
+    /// for what runs once and ends]
     #[arg(
         long,
         env = "RUST_LOG",

@@ -48,8 +48,8 @@ pub(crate) const READ_BYTES: usize = 64 << 10;
 const MAX_PENDING_BATCHES: usize = 256;
 /// Most messages of a connection that wait for their commit: MQTT has no more packet ids.
 const MAX_PENDING_MESSAGES: usize = 65_535;
-/// Time for the last words to a client that is refused or dismissed.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Time for what is left to do when a connection ends, and again for the client to take its last words.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 #[derive(Debug)]
@@ -203,7 +203,7 @@ where
         out,
     } = match admitted {
         Ok(admitted) => admitted,
-        Err(refusal) => return refuse(&front, &mut writer, refusal).await,
+        Err(refusal) => return refuse(&front, &mut reader, &mut writer, refusal).await,
     };
     tracing::debug!(
         client_id = &*client_id,
@@ -228,11 +228,14 @@ where
         pace,
     };
     let reason = connection.run(&end).await;
-    connection.finish(&reason, connect.will).await;
-    drop(claim);
+    connection.finish(&reason, connect.will, claim).await;
 }
 
-async fn refuse<W: AsyncWrite + Unpin>(front: &Front, writer: &mut W, refusal: Refusal) {
+async fn refuse<R, W>(front: &Front, reader: &mut R, writer: &mut W, refusal: Refusal)
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let mut answer = Vec::new();
     match &refusal {
         Refusal::Closed | Refusal::Cancelled => {}
@@ -246,12 +249,30 @@ async fn refuse<W: AsyncWrite + Unpin>(front: &Front, writer: &mut W, refusal: R
         }
     }
     tracing::debug!(reason = %refusal, "refused");
+    if !answer.is_empty() {
+        part(reader, writer, &answer).await;
+    }
+}
+
+/// Writes the last words, says that there will be no more, and waits a little for the client to close.
+///
+/// A socket closed over unread bytes is reset, and then the client may never see what it was sent last.
+async fn part<R, W>(reader: &mut R, writer: &mut W, words: &[u8])
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
     let farewell = async {
-        writer.write_all(&answer).await?;
-        writer.shutdown().await
+        writer.write_all(words).await?;
+        writer.shutdown().await?;
+        let mut unheard = Input::default();
+        while read(reader, &mut unheard).await? > 0 {
+            unheard.discard();
+        }
+        io::Result::Ok(())
     };
     if let Ok(Err(error)) = timeout(FAREWELL, farewell).await {
-        tracing::debug!(%error, "a refusal could not be sent");
+        tracing::debug!(%error, "the socket was gone already");
     }
 }
 

@@ -40,6 +40,11 @@ impl Input {
         &self.bytes[self.taken..]
     }
 
+    /// Forgets everything.
+    pub(super) fn discard(&mut self) {
+        self.took(self.unread().len(), false);
+    }
+
     /// Notes that so many bytes are done with.
     pub(super) fn took(&mut self, count: usize, fresh: bool) {
         self.taken += count;

@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::intake::{self, Taken, Terms};
 use super::{
     Connection, End, FAREWELL, Front, MAX_PENDING_BATCHES, MAX_PENDING_MESSAGES, Pending, Source,
-    read,
+    part, read,
 };
 use crate::metrics::Reason;
 use crate::protocol::control::{Control, Will};
 use crate::protocol::publish;
 use crate::retained::Retained;
+use crate::takeover::Claim;
 
 /// What a connection waited for.
 enum Event {
@@ -246,8 +247,8 @@ where
         .map_err(End::Log)
     }
 
-    /// Leaves everything in order: session, retained messages, will, and the socket.
-    pub(super) async fn finish(mut self, reason: &End, will: Option<Will>) {
+    /// Leaves everything in order: session, retained messages, will, claim, and the socket.
+    pub(super) async fn finish(mut self, reason: &End, will: Option<Will>, claim: Claim) {
         let front = &self.front;
         self.report(reason);
         if let Source::Persistent(delivery) = self.source {
@@ -264,12 +265,13 @@ where
             if let Some(will) = will.filter(|_| !matches!(reason, End::Disconnect | End::Stopped)) {
                 publish_will(front, &self.client_id, will).await;
             }
-            self.writer.shutdown().await
         };
-        match timeout(FAREWELL, left).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the socket was gone already"),
-            Err(_) => tracing::debug!("the connection ended before all was left in order"),
+        if timeout(FAREWELL, left).await.is_err() {
+            tracing::debug!("the connection ended before all was left in order");
+        }
+        drop(claim);
+        if matches!(reason, End::Stopped | End::Violation(_)) {
+            part(&mut self.reader, &mut self.writer, &[]).await;
         }
     }
 

@@ -46,8 +46,8 @@ async fn acknowledgements_come_in_order_and_after_the_commit() {
 async fn what_was_sent_before_leaving_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::start(dir.path()).await;
-    for leave in [&[0xe0, 0][..], &[]] {
-        let mut client = broker.client("a", true).await;
+    for (id, leave) in [("polite", &[0xe0, 0][..]), ("rude", &[])] {
+        let mut client = broker.client(id, true).await;
         let mut bytes = publish(0, "a", 0, b"0");
         bytes.extend(publish(QOS_1, "a", 1, b"1"));
         bytes.extend_from_slice(leave);

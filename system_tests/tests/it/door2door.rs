@@ -1,10 +1,10 @@
 //! A real day of fleet events through the whole pipeline into the lake, checked by other engines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use system_tests::pipeline::{Counts, Pipeline};
-use system_tests::process::Launch;
+use system_tests::process::{Finished, Launch};
 use system_tests::publisher::Summary;
 use system_tests::{binaries, poll, publisher, python, skip};
 
@@ -27,7 +27,7 @@ fn sample(test: &str) -> Option<PathBuf> {
     None
 }
 
-fn replay(pipeline: &Pipeline, sample: &std::path::Path) {
+fn replay(pipeline: &Pipeline, sample: &Path) {
     let finished = publisher::replay(
         &binaries::path("publisher").unwrap(),
         sample,
@@ -102,14 +102,38 @@ fn the_sample_arrives_whole_in_store_and_lake() {
     // A second run finds nothing new and must not add a row.
     ingest_lake(&pipeline);
     check_lake(&pipeline, &python, &sample);
+
+    // Negative control: the same check notices that a file went missing.
+    let raw = pipeline.data().join("lake/raw/deliverer_location");
+    std::fs::remove_file(a_parquet_file(&raw).unwrap()).unwrap();
+    let finished = run_check(&pipeline, &python, &sample);
+    assert!(!finished.status.success(), "{}", finished.stdout);
 }
 
-fn check_lake(pipeline: &Pipeline, python: &std::path::Path, sample: &std::path::Path) {
-    let finished = python::script(python, "check_lake.py", pipeline.folder())
+fn a_parquet_file(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| !path.ends_with("_delta_log"))
+        .find_map(|path| {
+            if path.is_dir() {
+                a_parquet_file(&path)
+            } else {
+                (path.extension()? == "parquet").then_some(path)
+            }
+        })
+}
+
+fn run_check(pipeline: &Pipeline, python: &Path, sample: &Path) -> Finished {
+    python::script(python, "check_lake.py", pipeline.folder())
         .arg(pipeline.data().join("lake"))
         .arg(sample)
         .run(PATIENCE)
-        .unwrap();
+        .unwrap()
+}
+
+fn check_lake(pipeline: &Pipeline, python: &Path, sample: &Path) {
+    let finished = run_check(pipeline, python, sample);
     assert!(
         finished.status.success(),
         "{} {}",

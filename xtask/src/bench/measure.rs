@@ -29,8 +29,8 @@ pub(crate) struct Measurement {
     pub(crate) messages: u64,
     /// Acknowledged messages per second.
     pub(crate) acked_per_s: f64,
-    /// Messages per second until all were stored, counted by the API, and the last locations of sampled
-    /// orders were right; absent for a peer, which stores none.
+    /// Messages per second from the start of the client's process until all were stored, counted by the
+    /// API, and the last locations of sampled orders were right; absent for a peer, which stores none.
     pub(crate) stored_and_readable_per_s: Option<f64>,
     /// Milliseconds from publishing to the acknowledgement.
     pub(crate) ack_p50_ms: f64,
@@ -68,8 +68,9 @@ pub(crate) fn measure(
         ledger: Some(folder.path().join("ledger")),
         rate: None,
     };
+    let started = Instant::now();
     let client = burst.launch(publisher, folder.path()).start()?;
-    let (summary, client_cpu_s, ended) = finish(client)?;
+    let (summary, client_cpu_s) = finish(client)?;
     ensure!(
         summary.acked == messages,
         "only {} of {messages} messages were acknowledged",
@@ -78,12 +79,13 @@ pub(crate) fn measure(
     let stored = match subject.pipeline() {
         Some(pipeline) => {
             until_readable(pipeline, messages, &burst)?;
-            Some(summary.elapsed_s + ended.elapsed().as_secs_f64())
+            Some(started.elapsed().as_secs_f64())
         }
         None => None,
     };
     let server_cpu_s = proc_stat::read(server)?.cpu_s - cpu_before;
     let peak = proc_stat::peak_memory_bytes(server)?;
+    subject.until_kept(messages)?;
     let count = as_f64(messages);
     Ok(Measurement {
         subject: kind,
@@ -101,18 +103,17 @@ pub(crate) fn measure(
     })
 }
 
-/// Waits for the client's end; returns its summary, its processor time, and when it ended.
+/// Waits for the client's end; returns its summary and its processor time.
 ///
 /// The time is read after it has ended and before it is reaped, when it is final.
-fn finish(client: Process) -> Result<(Summary, f64, Instant)> {
+fn finish(client: Process) -> Result<(Summary, f64)> {
     let pid = client.id();
     let cpu_s = poll::until("the end of the burst", BURST_PATIENCE, || {
         let stat = proc_stat::read(pid)?;
         Ok(stat.is_zombie.then_some(stat.cpu_s))
     })?;
-    let ended = Instant::now();
     let finished = client.finish(poll::PATIENCE)?.success()?;
-    Ok((Summary::read(&finished)?, cpu_s, ended))
+    Ok((Summary::read(&finished)?, cpu_s))
 }
 
 /// Waits until the API counts every message and answers the last location of sampled orders rightly.

@@ -1,6 +1,7 @@
 //! What is measured: our all-in-one program, or Debian's mosquitto beside it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -8,6 +9,9 @@ use system_tests::pipeline::Pipeline;
 use system_tests::process::{Launch, Process};
 use system_tests::{poll, ports};
 use tempfile::TempDir;
+
+/// How long the absent subscriber may take to collect everything.
+const COLLECT_PATIENCE: Duration = Duration::from_mins(3);
 
 /// A kind of subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -42,7 +46,7 @@ pub(crate) enum Subject {
         /// Where it listens.
         address: String,
         /// Its configuration and its data; goes with it.
-        _folder: TempDir,
+        folder: TempDir,
     },
 }
 
@@ -73,6 +77,27 @@ impl Subject {
             Self::Lastmile(pipeline) => pipeline.process(),
             Self::Mosquitto { process, .. } => process,
         }
+    }
+
+    /// Checks that a peer kept every message, by letting the absent subscriber come back for them; what
+    /// ours kept has been read by then.
+    pub(crate) fn until_kept(&self, messages: u64) -> Result<()> {
+        let Self::Mosquitto {
+            address, folder, ..
+        } = self
+        else {
+            return Ok(());
+        };
+        let (_, port) = address.rsplit_once(':').context("an address has a port")?;
+        Launch::of("keeper", "mosquitto_sub", folder.path())
+            .args([
+                "-p", port, "-i", "keeper", "-c", "-q", "1", "-t", "#", "-F", ".",
+            ])
+            .args(["-C", &messages.to_string(), "-W", "120"])
+            .run(COLLECT_PATIENCE)?
+            .success()
+            .context("mosquitto did not keep every message it acknowledged")?;
+        Ok(())
     }
 
     /// Returns our pipeline, `None` for a peer: it stores nothing that could be read.
@@ -115,6 +140,6 @@ fn mosquitto(persistence: bool) -> Result<Subject> {
     Ok(Subject::Mosquitto {
         process,
         address: format!("127.0.0.1:{port}"),
-        _folder: folder,
+        folder,
     })
 }

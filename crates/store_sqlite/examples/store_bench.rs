@@ -1,6 +1,6 @@
 //! Measures appends: CPU and wall time per position with many orders reporting in turn.
 //!
-//! `append_bench FILE ROWS BATCH ORDERS` prints one JSON line per million rows. Positions are made before
+//! `store_bench FILE ROWS BATCH ORDERS` prints one JSON line per million rows. Positions are made before
 //! the clock starts. FILE must not exist; it is left behind for a look.
 #![expect(clippy::print_stdout, reason = "its output is what it is run for")]
 
@@ -17,7 +17,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 fn main() -> Fallible<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, file, rows, batch, orders] = arguments.as_slice() else {
-        return Err("usage: append_bench FILE ROWS BATCH ORDERS".into());
+        return Err("usage: store_bench FILE ROWS BATCH ORDERS".into());
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -1,0 +1,1 @@
+//! Which store a program uses: its settings, and opening it.

@@ -85,6 +85,33 @@ elif ! venv_is_right; then
   fi
 fi
 
+# The MongoDB-protocol server of the tests: a beta whose releases come and go, so any near version
+# will do. A program of its own (GPL): never linked, kept out of the venv's packages and of this
+# repository. It needs none of its Python dependencies.
+secantusdb=.venv/secantusdb
+install_secantusdb() {
+  local server=$secantusdb/secantusdb.scripts/secantusd-rs version python
+  [ -x "$server" ] && "$server" --help >/dev/null 2>&1 && return 0
+  [ -x .venv/bin/pip ] || return 1
+  say "installing SecantusDB into $secantusdb: a MongoDB-protocol server for the tests of the MongoDB store"
+  for version in 0.6.0b17 0.6.0b18 0.6.0b19 0.6.0b16 0.6.0b15 0.6.0b14 0.6.0b12; do
+    for python in 3.11 3.12 3.10 3.13; do
+      rm -rf "$secantusdb.part"
+      .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --target "$secantusdb.part" \
+        --python-version "$python" --only-binary=:all: "SecantusDB==$version" >/dev/null 2>&1 || continue
+      chmod +x "$secantusdb.part/secantusdb.scripts/secantusd-rs" 2>/dev/null
+      if "$secantusdb.part/secantusdb.scripts/secantusd-rs" --help >/dev/null 2>&1; then
+        rm -rf "$secantusdb" && mv "$secantusdb.part" "$secantusdb" && return 0
+      fi
+    done
+  done
+  rm -rf "$secantusdb.part"
+  return 1
+}
+if ! install_secantusdb; then
+  missing+=("SecantusDB: a MongoDB-protocol server for the tests of the MongoDB store (no release with a server that runs here; give the tests MONGODB_URI instead)")
+fi
+
 for name in "${missing[@]}"; do
   say "MISSING $name"
 done

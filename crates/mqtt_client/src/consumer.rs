@@ -6,19 +6,26 @@
 //!
 //! Filters are subscribed again on every connection, because a broker may have forgotten the session.
 //!
-//! Bound: [`ConsumerOptions::capacity`] messages wait for [`Consumer::next`]. At the bound the socket is no
-//! longer read: the broker's own queue or log takes over. A pause longer than 1.5 keep-alives ends the
-//! connection, which costs redeliveries and nothing else.
+//! Bound: [`ConsumerOptions::capacity`] bytes wait for [`Consumer::next`], and one read and one packet more.
+//! At the bound the socket is no longer read: the broker's own queue or log takes over. Pings go on, so the
+//! connection lasts unless the broker ends it for not being read from; then the next one is made when there
+//! is room, and what was taken meanwhile is kept: it is stored, and its redelivery is a duplicate.
 
+mod connection;
 mod driver;
+mod queue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+use tokio_util::sync::DropGuard;
 
 pub use driver::ConsumerTask;
+
+use driver::Side;
+use queue::Queue;
 
 use crate::{ConnectOptions, Qos};
 
@@ -30,8 +37,8 @@ pub struct ConsumerOptions {
     /// What it subscribes to, with QoS 1; `$share/<group>/<filter>` where the broker knows shared
     /// subscriptions.
     pub filters: Vec<String>,
-    /// Most messages that wait for [`Consumer::next`]; default 65,535, the most a broker may have
-    /// unacknowledged.
+    /// Most bytes of messages that wait for [`Consumer::next`], their place in memory included; default
+    /// 16 MiB.
     pub capacity: usize,
 }
 
@@ -44,7 +51,7 @@ impl ConsumerOptions {
         Self {
             connect,
             filters: filters.into_iter().map(Into::into).collect(),
-            capacity: usize::from(u16::MAX),
+            capacity: 16 << 20,
         }
     }
 }
@@ -75,6 +82,34 @@ pub struct Message {
     pub token: AckToken,
 }
 
+/// Whether a consumer's messages can come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// Connected and subscribed.
+    Up,
+    /// Not, and why not.
+    Down(String),
+}
+
+/// Why a broker will not deliver what is asked for; asking again is no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubscriptionError {
+    /// It answered the subscription with a failure.
+    #[error("the broker refused the subscription to {filter:?}")]
+    Refused {
+        /// What was asked for.
+        filter: String,
+    },
+    /// It granted QoS 0 where 1 was asked for, and would lose what is sent while this client is away.
+    #[error(
+        "the broker grants only QoS 0 for {filter:?}, which loses messages; it must grant QoS 1"
+    )]
+    Downgraded {
+        /// What was asked for.
+        filter: String,
+    },
+}
+
 /// What a consumer has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ConsumerStats {
@@ -96,10 +131,12 @@ struct Counters {
 /// Receives messages and acknowledges them once they are durable.
 #[derive(Debug)]
 pub struct Consumer {
-    messages: mpsc::Receiver<Message>,
+    queue: Arc<Queue>,
     acks: AckHandle,
     counters: Arc<Counters>,
     connected: watch::Receiver<bool>,
+    link: watch::Receiver<Link>,
+    _abandon: DropGuard,
 }
 
 /// Acknowledges messages of a [`Consumer`]; cheap to clone, so that the task that stores can hold it.
@@ -124,18 +161,27 @@ impl AckHandle {
 impl Consumer {
     /// Makes a consumer and the task that must be run for anything to happen.
     pub fn new(options: ConsumerOptions) -> (Self, ConsumerTask) {
-        let (sender, messages) = mpsc::channel(options.capacity.max(1));
+        let queue = Arc::new(Queue::new(options.capacity));
         let (connected_sender, connected) = watch::channel(false);
+        let (link_sender, link) = watch::channel(Link::Down("not connected yet".to_owned()));
         let (ack_sender, ack_receiver) = watch::channel(AckToken::default());
         let counters = Arc::new(Counters::default());
         let consumer = Self {
-            messages,
+            queue: Arc::clone(&queue),
             acks: AckHandle(Arc::new(ack_sender)),
             counters: Arc::clone(&counters),
             connected,
+            link,
+            _abandon: queue.abandoned.clone().drop_guard(),
         };
-        let task = ConsumerTask::new(options, sender, ack_receiver, counters, connected_sender);
-        (consumer, task)
+        let side = Side {
+            options,
+            queue,
+            counters,
+            connected: connected_sender,
+            link: link_sender,
+        };
+        (consumer, ConsumerTask::new(side, ack_receiver))
     }
 
     /// Waits for the next message; `None` once the task has ended and all were taken.
@@ -143,12 +189,16 @@ impl Consumer {
     /// # Cancel safety
     /// No message is lost when the call is dropped.
     pub async fn next(&mut self) -> Option<Message> {
-        self.messages.recv().await
+        let mut one = Vec::with_capacity(1);
+        self.queue.take(&mut one, 1).await;
+        one.pop()
     }
 
     /// Returns a message that is already here.
     pub fn try_next(&mut self) -> Option<Message> {
-        self.messages.try_recv().ok()
+        let mut one = Vec::with_capacity(1);
+        self.queue.try_take(&mut one, 1);
+        one.pop()
     }
 
     /// Waits for messages and moves up to `limit` of them to `batch`; returns how many, 0 at the end.
@@ -156,7 +206,7 @@ impl Consumer {
     /// # Cancel safety
     /// No message is lost when the call is dropped.
     pub async fn next_batch(&mut self, batch: &mut Vec<Message>, limit: usize) -> usize {
-        self.messages.recv_many(batch, limit).await
+        self.queue.take(batch, limit).await
     }
 
     /// Acknowledges the message with this token and all before it; see [`AckHandle::ack_through`].
@@ -182,5 +232,10 @@ impl Consumer {
     /// Follows whether the broker is connected and has granted the subscriptions.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
+    }
+
+    /// Follows whether messages can come and, if not, why.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.clone()
     }
 }

@@ -23,7 +23,8 @@ mod publisher;
 
 pub use backoff::Backoff;
 pub use consumer::{
-    AckHandle, AckToken, Consumer, ConsumerOptions, ConsumerStats, ConsumerTask, Message,
+    AckHandle, AckToken, Consumer, ConsumerOptions, ConsumerStats, ConsumerTask, Link, Message,
+    SubscriptionError,
 };
 pub use live::{LiveConsumer, LiveMessage, LiveOptions, LiveTask};
 pub use options::{BrokerUrl, BrokerUrlError, ConnectOptions, Credentials};

@@ -112,6 +112,19 @@ if ! install_secantusdb; then
   missing+=("SecantusDB: a MongoDB-protocol server for the tests of the MongoDB store (no release with a server that runs here; give the tests MONGODB_URI instead)")
 fi
 
+# newman runs the Postman collection. In .venv, which no checkout holds; the lock file is deploy/postman's.
+install_newman() {
+  local home=.venv/postman
+  cmp -s deploy/postman/package-lock.json "$home/package-lock.json" && [ -x "$home/node_modules/.bin/newman" ] && return 0
+  has npm || return 1
+  say "installing newman into $home: runs the Postman collection"
+  mkdir -p "$home" && cp deploy/postman/package.json deploy/postman/package-lock.json "$home/" &&
+    npm ci --prefix "$home" --ignore-scripts --no-audit --no-fund >/dev/null 2>&1
+}
+if ! install_newman; then
+  missing+=("newman: runs the Postman collection (npm ci failed, or there is no npm; install Node.js 16 or newer)")
+fi
+
 for name in "${missing[@]}"; do
   say "MISSING $name"
 done

@@ -61,6 +61,8 @@ enum Misbehaviour {
     PanicThread,
     /// A component does not stop.
     Hang,
+    /// A component is never ready.
+    Unready,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +84,10 @@ impl Program for Probe {
     const ABOUT: &'static str = "Shows what the spine does";
     type Settings = Settings;
     type Config = Config;
+
+    fn health_address(config: &Config) -> Option<SocketAddr> {
+        Some(config.probe_listen)
+    }
 
     fn resolve(settings: Settings, common: &Common) -> Result<Config, Problems> {
         let mut problems = Problems::new();
@@ -154,7 +160,11 @@ impl Program for Probe {
                 token.cancelled().await;
                 say("intake stopped")
             });
-        health.ready();
+        if misbehave == Some(Misbehaviour::Unready) {
+            health.not_ready("the probe has no battery");
+        } else {
+            health.ready();
+        }
         context.announce_ready(Self::NAME, &[("http", address)]);
         Ok(())
     }

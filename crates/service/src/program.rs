@@ -1,6 +1,7 @@
 //! A binary's way from its arguments to its exit code.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::{self, Common, CommonSettings};
-use crate::{BoxError, Context, ErrorChain, Problems, SystemClock, Tasks, telemetry};
+use crate::{BoxError, Context, ErrorChain, Problems, SystemClock, Tasks};
+use crate::{health_check, settings_table, telemetry};
 
 /// What a binary is.
 pub trait Program {
@@ -34,6 +36,12 @@ pub trait Program {
     /// should answer `warn`: its output is its summary.
     fn default_log(_settings: &Self::Settings) -> &'static str {
         "info"
+    }
+
+    /// Returns where a running process of these settings answers `/readyz`: what `--healthcheck` asks. `None`
+    /// when it answers nowhere.
+    fn health_address(_config: &Self::Config) -> Option<SocketAddr> {
+        None
     }
 
     /// Applies defaults and checks everything, without touching network or disk.
@@ -86,6 +94,13 @@ struct StartOptions {
     /// Print the settings in effect as TOML, without secrets, and end
     #[arg(long, global = true, help_heading = "Common options")]
     print_config: bool,
+    /// Ask the process that runs with these settings whether it is ready, and end: 0 when it is, 1 when not,
+    /// with the reason. Takes at most 3 seconds
+    #[arg(long, global = true, help_heading = "Common options")]
+    healthcheck: bool,
+    /// Print a Markdown table of the settings, and end
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "own", value_name = "WHICH")]
+    print_settings_table: Option<settings_table::Which>,
 }
 
 /// What `--version` says.
@@ -111,11 +126,15 @@ pub fn main<P: Program>() -> ExitCode {
         }
     };
     let start = cli.start;
+    if let Some(which) = start.print_settings_table {
+        return print(&settings_table::markdown(&command::<P>(), which));
+    }
     let (common, config) = match configure::<P>(cli.common, cli.settings, start.config.as_deref()) {
         Ok(configured) => configured,
         Err(problems) => {
             complain(&format!("{}: wrong settings\n{problems}", P::NAME));
-            return ExitCode::from(USAGE);
+            // Whoever asks for health knows two answers.
+            return ExitCode::from(if start.healthcheck { 1 } else { USAGE });
         }
     };
     if start.print_config {
@@ -123,6 +142,9 @@ pub fn main<P: Program>() -> ExitCode {
     }
     if start.check_config {
         return ExitCode::SUCCESS;
+    }
+    if start.healthcheck {
+        return healthcheck(P::NAME, P::health_address(&config));
     }
     telemetry::init(EnvFilter::new(&common.log), common.log_format);
     telemetry::abort_on_panic();
@@ -151,16 +173,39 @@ pub fn main<P: Program>() -> ExitCode {
 }
 
 fn parse<P: Program>() -> Result<Cli<P::Settings>, clap::Error> {
-    let command = Cli::<P::Settings>::command()
+    let command = without_empty_variables(command::<P>());
+    let mut matches = hide_env_values(command).try_get_matches()?;
+    Cli::from_arg_matches_mut(&mut matches)
+}
+
+fn command<P: Program>() -> clap::Command {
+    Cli::<P::Settings>::command()
         .name(P::NAME)
         .about(P::ABOUT)
         .version(LONG_VERSION)
         .after_help(
-            "Settings are taken from the flag, else the environment variable, else the file, else the default.\n\
+            "Settings are taken from the flag, else the environment variable (an empty one counts as not set), \
+             else the file, else the default.\n\
              Exit codes: 0 stopped by a signal or done, 1 failed, 2 wrong usage or settings.",
-        );
-    let mut matches = hide_env_values(command).try_get_matches()?;
-    Cli::from_arg_matches_mut(&mut matches)
+        )
+}
+
+/// Takes an empty variable for one that is not set: what starts containers often can only pass a value on,
+/// not leave it out.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |argument: &clap::Arg| {
+        let value = argument.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|argument| {
+            if is_empty(&argument) {
+                argument.env(None::<&'static str>)
+            } else {
+                argument
+            }
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// Keeps `--help` from showing what the environment holds: it may be a password.
@@ -194,14 +239,35 @@ fn configure<P: Program>(
 }
 
 fn print_config<C: Serialize>(common: &Common, config: &C) -> ExitCode {
-    let text = settings::effective(common, config)
-        .and_then(|table| toml::to_string(&table))
-        .map_err(BoxError::from)
-        .and_then(|text| Ok(io::stdout().lock().write_all(text.as_bytes())?));
-    match text {
+    match settings::effective(common, config).and_then(|table| toml::to_string(&table)) {
+        Ok(text) => print(&text),
+        Err(error) => {
+            complain(&format!("the settings cannot be printed: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("the settings cannot be printed: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Asks the running process whether it is ready.
+fn healthcheck(name: &str, address: Option<SocketAddr>) -> ExitCode {
+    let answer = match address {
+        Some(address) => health_check::ask(address),
+        None => Err("serves no health endpoint with these settings".to_owned()),
+    };
+    match answer {
+        Ok(()) => print("ready\n"),
+        Err(reason) => {
+            complain(&format!("{name}: {reason}"));
             ExitCode::FAILURE
         }
     }

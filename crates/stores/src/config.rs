@@ -36,6 +36,10 @@ pub enum Kind {
 
 /// Where the MongoDB is.
 #[derive(Debug, Clone, Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "fields are named as their flags, and these stand beside those of other parts"
+)]
 pub struct MongoConfig {
     /// The server; printed without user and password.
     #[serde(serialize_with = "shown")]

@@ -123,7 +123,7 @@ impl Config {
         let opened = tokio::task::spawn_blocking(move || {
             // Opening alone would make an empty one wherever --data points.
             if !make && let Err(source) = std::fs::metadata(&path) {
-                return Err(no_file(&path, source));
+                return Err(no_file(&path, &source));
             }
             SqliteStore::open(&path, &options)
         });
@@ -181,7 +181,7 @@ impl Config {
 }
 
 /// Says that nobody has made the store yet.
-fn no_file(path: &Path, source: std::io::Error) -> StoreError {
+fn no_file(path: &Path, source: &std::io::Error) -> StoreError {
     let path = path.display();
     let hint =
         format!("there is no store at {path}; the subscriber makes it, check --data ({source})");

@@ -56,7 +56,7 @@ struct Given {
     sqlite: Option<PathBuf>,
     /// MongoDB that is the store, mongodb://user:password@host:port/database or mongodb+srv://…, with any option
     /// of such a URI (authSource, tls, replicaSet). Better set by the environment than by the flag, which other
-    /// users of the machine can read. A flag goes before the environment, so --sqlite overrules MONGODB_URI
+    /// users of the machine can read. A flag goes before the environment, so --sqlite overrules the variable
     /// [default: none, the store is SQLite]
     #[arg(long, env = "MONGODB_URI", value_name = "URI", global = true)]
     mongodb_uri: Option<Secret<String>>,

@@ -136,3 +136,24 @@ fn wrong_usage_exits_2() {
         assert!(!end.stderr.is_empty());
     }
 }
+
+#[test]
+fn an_empty_variable_counts_as_not_set() {
+    let table = printed(&[], &[("LASTMILE_QUEUE_WAIT", ""), ("LASTMILE_DATA", "")]);
+    assert_eq!(queue_wait(&table), "250ms");
+    assert_eq!(table["data"].as_str(), Some("./data"));
+}
+
+#[test]
+fn the_settings_table_says_what_the_help_says() {
+    let own = output(&mut probe(&["--print-settings-table"]));
+    let own = text(&own.stdout);
+    let row = "| `--queue-wait QUEUE_WAIT` | `LASTMILE_QUEUE_WAIT` | 250ms | Longest wait |";
+    assert!(own.lines().any(|line| line == row), "{own}");
+    assert!(!own.contains("--worker-threads"), "{own}");
+    let mut command = probe(&["--print-settings-table", "common"]);
+    let common = output(command.env("LASTMILE_DATA", "hunter2"));
+    let common = text(&common.stdout);
+    assert!(common.contains("| `--data DIR` | `LASTMILE_DATA` | ./data |"));
+    assert!(!common.contains("hunter2") && !common.contains("--queue-wait"));
+}

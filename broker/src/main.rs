@@ -47,6 +47,10 @@ Try it:
         "info,rumqttd=warn"
     }
 
+    fn health_address(config: &Config) -> Option<SocketAddr> {
+        Some(config.admin_listen)
+    }
+
     fn resolve(settings: Settings, common: &Common) -> Result<Config, Problems> {
         let mut problems = Problems::new();
         let admin_listen =

@@ -9,12 +9,16 @@
 //! - [`ports`] picks a free `--port-base`; [`poll`] waits with a deadline; [`http`] asks the API.
 //! - [`python`] runs the independent checkers; [`skip`] says by name what a machine cannot run.
 //! - [`kill_loop`] is the kill -9 campaign, shared by the gate and by `cargo xtask soak`.
+//! - [`mongo_server`] is the database of the tests; [`services`] are the five services as processes of
+//!   their own over it, and [`services_loop`] is the kill -9 campaign over them.
 //! - [`dependency_rules`] holds who may depend on what.
 
 pub mod binaries;
 pub mod dependency_rules;
 pub mod http;
 pub mod kill_loop;
+pub mod mongo_server;
+pub mod mosquitto;
 pub mod pipeline;
 pub mod poll;
 pub mod ports;
@@ -22,4 +26,6 @@ pub mod proc_stat;
 pub mod process;
 pub mod publisher;
 pub mod python;
+pub mod services;
+pub mod services_loop;
 pub mod skip;

@@ -12,14 +12,18 @@ use rand::RngExt as _;
 /// Every default port of the pipeline; `--port-base` is added to each.
 pub const DEFAULT_PORTS: [u16; 9] = [1883, 8883, 8083, 8080, 5055, 9101, 9102, 9103, 9104];
 
+/// Further ports that belong to a base and that no program takes by itself: for a database, and for
+/// second and third processes of one service. The first is [`SPARE_PORTS`]`.start`.
+pub const SPARE_PORTS: std::ops::Range<u16> = 9_110..9_118;
+
 /// Bases that put every port into 10000..32768, below the range the kernel gives to outgoing
 /// connections, so that no client of another test takes one while its server is dead.
 const BASES: std::ops::Range<u16> = 8_200..23_600;
 
-/// Bases handed out by this process: two tests running at once never share one.
+/// Ports handed out by this process: two tests running at once never share one.
 static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
 
-/// Returns a base such that every default port shifted by it is free right now.
+/// Returns a base such that every default and spare port shifted by it is free right now.
 ///
 /// # Errors
 /// When no such base is found.
@@ -27,10 +31,14 @@ pub fn free_base() -> Result<u16> {
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     let taken = taken.get_or_insert_with(HashSet::new);
     for _ in 0..200 {
-        // A base from a grid of ten keeps the shifted ports of two bases apart.
-        let base = rand::rng().random_range(BASES) / 10 * 10;
-        if !taken.contains(&base) && DEFAULT_PORTS.iter().all(|port| is_free(base + port)) {
-            taken.insert(base);
+        let base = rand::rng().random_range(BASES);
+        let all = DEFAULT_PORTS.into_iter().chain(SPARE_PORTS);
+        let ports: Vec<u16> = all.map(|port| base + port).collect();
+        if ports
+            .iter()
+            .all(|port| !taken.contains(port) && is_free(*port))
+        {
+            taken.extend(ports);
             return Ok(base);
         }
     }

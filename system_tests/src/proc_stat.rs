@@ -41,10 +41,22 @@ fn parse(text: &str) -> Option<ProcStat> {
 /// # Errors
 /// When there is no such process.
 pub fn peak_memory_bytes(pid: u32) -> Result<u64> {
+    memory(pid, "VmHWM:")
+}
+
+/// Reads the present resident memory of a running process in bytes.
+///
+/// # Errors
+/// When there is no such process.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, field: &str) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = text
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .find_map(|line| line.strip_prefix(field))
         .and_then(|value| {
             value
                 .trim()
@@ -53,7 +65,7 @@ pub fn peak_memory_bytes(pid: u32) -> Result<u64> {
                 .parse::<u64>()
                 .ok()
         })
-        .context("no VmHWM in the status")?;
+        .with_context(|| format!("no {field} in the status of {pid}"))?;
     Ok(kib * 1024)
 }
 
@@ -84,6 +96,7 @@ mod tests {
     fn this_process_is_read() {
         let stat = read(std::process::id()).unwrap();
         assert!(!stat.is_zombie);
-        assert!(peak_memory_bytes(std::process::id()).unwrap() > 0);
+        let resident = resident_bytes(std::process::id()).unwrap();
+        assert!(resident > 0 && resident <= peak_memory_bytes(std::process::id()).unwrap());
     }
 }

@@ -80,6 +80,8 @@ impl Launch {
                 command.env_remove(name);
             }
         }
+        // The same for the customary name of a database.
+        command.env_remove("MONGODB_URI");
         Self {
             name: name.to_owned(),
             command,
@@ -217,26 +219,11 @@ impl Process {
     /// # Errors
     /// When the program ends first, or is not ready within [`poll::PATIENCE`].
     pub fn ready(&mut self) -> Result<Ready> {
-        let deadline = std::time::Instant::now() + poll::PATIENCE;
-        loop {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    if let Some(json) = line.strip_prefix(READY) {
-                        let value = serde_json::from_str(json)
-                            .with_context(|| format!("the ready line is no JSON: {line}"))?;
-                        return Ok(Ready(value));
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(self.complaint("is not ready in time"));
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    let status = self.wait(poll::PATIENCE)?;
-                    return Err(self.complaint(&format!("ended with {status} before it was ready")));
-                }
-            }
-        }
+        let line = self.line_that(READY, |line| line.starts_with(READY))?;
+        let json = line.strip_prefix(READY).unwrap_or_default();
+        let value = serde_json::from_str(json)
+            .with_context(|| format!("the ready line is no JSON: {line}"))?;
+        Ok(Ready(value))
     }
 
     /// Tells whether the program still runs.
@@ -256,6 +243,34 @@ impl Process {
         drop(self.child.kill());
         self.child.wait()?;
         Ok(())
+    }
+
+    /// Waits for a line of standard output that contains `sign` and returns it.
+    ///
+    /// # Errors
+    /// When the program ends first, or says no such thing within [`poll::PATIENCE`].
+    pub fn until_line(&mut self, sign: &str) -> Result<String> {
+        self.line_that(sign, |line| line.contains(sign))
+    }
+
+    fn line_that(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> Result<String> {
+        let deadline = std::time::Instant::now() + poll::PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if is_it(&line) => return Ok(line),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(self.complaint(&format!("did not say {what:?} in time")));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.wait(poll::PATIENCE)?;
+                    return Err(
+                        self.complaint(&format!("ended with {status} before it said {what:?}"))
+                    );
+                }
+            }
+        }
     }
 
     /// Sends a signal.

@@ -140,7 +140,7 @@ pub fn verify(publisher: &Path, ledger: &Path, api: &str, log_folder: &Path) -> 
         .arg(ledger)
 }
 
-/// Prepares `publisher replay`, which publishes the events of a door2door file.
+/// Prepares `publisher replay`, which publishes the events of a door2door file. `--ledger` may be added.
 pub fn replay(publisher: &Path, file: &Path, mqtt: &str, log_folder: &Path) -> Launch {
     Launch::of("publisher-replay", publisher, log_folder)
         .args(["--log", "warn", "replay"])

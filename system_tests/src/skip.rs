@@ -10,8 +10,12 @@ pub const PREFIX: &str = "SKIPPED";
 
 /// Reports that `test` was not run, and why.
 pub fn report(test: &str, reason: &str) {
-    // One write, so that lines of tests that run at once do not mix.
-    let line = format!("{PREFIX} {test}: {reason}\n");
+    say(&format!("{PREFIX} {test}: {reason}\n"));
+}
+
+/// Says something past the capture of the test harness, in one write, so that what is said by tests that
+/// run at once does not mix.
+pub fn say(text: &str) {
     // Nothing can be said when standard error itself is closed.
-    drop(std::io::stderr().write_all(line.as_bytes()));
+    drop(std::io::stderr().write_all(text.as_bytes()));
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use system_tests::pipeline::Pipeline;
 use system_tests::process::{Launch, Process};
-use system_tests::{poll, ports};
+use system_tests::{mosquitto, poll, ports};
 use tempfile::TempDir;
 
 /// How long the absent subscriber may take to collect everything.
@@ -58,8 +58,8 @@ impl Subject {
                 let pipeline = Pipeline::start_program(lastmile, &["--log", "warn"])?;
                 Ok(Self::Lastmile(Box::new(pipeline)))
             }
-            Kind::MosquittoPersistent => mosquitto(true),
-            Kind::MosquittoInMemory => mosquitto(false),
+            Kind::MosquittoPersistent => start_mosquitto(true),
+            Kind::MosquittoInMemory => start_mosquitto(false),
         }
     }
 
@@ -111,20 +111,10 @@ impl Subject {
 
 /// Starts mosquitto and makes it keep every message: without a session to keep them for it would
 /// acknowledge and forget, which is no work to compare with.
-fn mosquitto(persistence: bool) -> Result<Subject> {
+fn start_mosquitto(persistence: bool) -> Result<Subject> {
     let folder = TempDir::with_prefix("lastmile-bench-")?;
     let port = ports::free_base()? + 1883;
-    let configuration = folder.path().join("mosquitto.conf");
-    // As root, mosquitto becomes another user unless told whom to be.
-    let text = format!(
-        "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence {persistence}\n\
-         persistence_location {}/\nmax_queued_messages 0\nset_tcp_nodelay true\n",
-        folder.path().display()
-    );
-    std::fs::write(&configuration, text)?;
-    let process = Launch::of("mosquitto", "mosquitto", folder.path())
-        .arg("-c")
-        .arg(&configuration)
+    let process = mosquitto::launch(folder.path(), port, persistence)?
         .start()
         .context("mosquitto is needed for the comparison; run tools/install.sh as root")?;
     poll::until("mosquitto to listen", poll::PATIENCE, || {

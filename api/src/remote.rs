@@ -17,7 +17,7 @@ use mqtt_client::{
     PublisherOptions, Qos,
 };
 use serde::{Deserialize, Serialize};
-use service::{Clock, Common, Context, HumanDuration, Problems, Secret, Stage};
+use service::{Clock, Common, Context, Problems, Secret, Stage};
 use tokio::sync::broadcast;
 
 use crate::{Ingest, IngestError, LiveFeed, OutgoingMessage};
@@ -39,12 +39,8 @@ const PACKET_OVERHEAD: usize = 512;
 pub struct Settings {
     /// Broker that takes what is posted and tells what happens, as `mqtt://user:password@host:port`
     /// [default: 127.0.0.1, port 1883]
-    #[arg(long, env = "LASTMILE_MQTT_URL", value_name = "URL")]
-    pub mqtt_url: Option<Secret<String>>,
-    /// A position dated further than this after its receipt is not streamed as the last one; give what
-    /// the subscriber has [default: 5m]
-    #[arg(long, env = "LASTMILE_MAX_FUTURE_SKEW", value_name = "DURATION")]
-    pub max_future_skew: Option<HumanDuration>,
+    #[arg(long, env = "LASTMILE_BROKER", value_name = "URL")]
+    pub broker: Option<Secret<String>>,
 }
 
 /// The settings in effect.
@@ -52,9 +48,7 @@ pub struct Settings {
 pub struct Config {
     /// The broker, with its password.
     #[serde(serialize_with = "shown")]
-    pub mqtt_url: BrokerUrl,
-    /// How far ahead a position may be dated.
-    pub max_future_skew: HumanDuration,
+    pub broker: BrokerUrl,
 }
 
 /// Shows an address without its password.
@@ -69,32 +63,31 @@ impl Config {
     /// All that is wrong.
     pub fn resolve(settings: Settings, common: &Common) -> Result<Self, Problems> {
         let mut problems = Problems::new();
-        let default = common.listen_addr("mqtt_url", None, DEFAULT_PORT, &mut problems);
-        let given = settings.mqtt_url.map(|url| url.expose().clone());
-        let mut mqtt_url = BrokerUrl {
+        let default = common.listen_addr("broker", None, DEFAULT_PORT, &mut problems);
+        let given = settings.broker.map(|url| url.expose().clone());
+        let mut broker = BrokerUrl {
             host: default.ip().to_string(),
             port: None,
             credentials: None,
         };
         if let Some(text) = given {
             match text.parse() {
-                Ok(url) => mqtt_url = url,
-                Err(error) => problems.add("mqtt_url", format!("is no address: {error}")),
+                Ok(url) => broker = url,
+                Err(error) => problems.add("broker", format!("is no address: {error}")),
             }
         }
-        mqtt_url.port.get_or_insert(default.port());
-        let default = Duration::from_micros(store::DEFAULT_MAX_FUTURE_SKEW_US.unsigned_abs());
-        problems.or(Self {
-            mqtt_url,
-            max_future_skew: settings.max_future_skew.unwrap_or(default.into()),
-        })
+        broker.port.get_or_insert(default.port());
+        problems.or(Self { broker })
     }
+}
 
-    /// Returns the skew in microseconds.
-    pub fn max_skew_us(&self) -> i64 {
-        let micros = self.max_future_skew.as_duration().as_micros();
-        i64::try_from(micros).unwrap_or(i64::MAX)
-    }
+/// Returns a client id nobody else has, within the 23 bytes every broker takes. A broker pushes out the
+/// client whose id comes again, and nothing else tells replicas apart for certain: in containers each is
+/// process 1, and two may start in one microsecond.
+fn client_id(role: &str) -> String {
+    // 56 bits: a thousand replicas meet with a probability of some 1e-11.
+    let random = rand::random::<u64>() >> 8;
+    format!("api-{role}-{random:014x}")
 }
 
 /// The two ends of the connection.
@@ -114,11 +107,10 @@ impl fmt::Debug for Remote {
 
 /// Connects to the broker, now or as soon as it is there; `max_payload` is the largest message.
 pub fn connect(config: &Config, max_payload: usize, context: &Context) -> Remote {
-    let started = context.clock.now().as_micros();
     let options = |role: &str| {
-        // A client id in use elsewhere would push that client out; these come with the start's instant.
-        let id = format!("api-{role}-{started:x}-{}", std::process::id());
-        let mut options = ConnectOptions::from_url(&config.mqtt_url, DEFAULT_PORT, id);
+        let id = client_id(role);
+        tracing::info!(client_id = id, broker = %config.broker, "connecting to the broker");
+        let mut options = ConnectOptions::from_url(&config.broker, DEFAULT_PORT, id);
         options.max_packet_size = max_payload.saturating_add(PACKET_OVERHEAD);
         options
     };
@@ -221,5 +213,19 @@ fn position(record: Record) -> Option<Position> {
     match record {
         Record::Position(position) => Some(position),
         Record::FleetEvent { position, .. } => position,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn client_ids_are_short_and_never_the_same() {
+        let ids: HashSet<_> = (0..1_000).map(|_| client_id("post")).collect();
+        assert_eq!(ids.len(), 1_000);
+        assert!(ids.iter().all(|id| id.len() <= 23), "{ids:?}");
     }
 }

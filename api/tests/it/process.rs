@@ -15,7 +15,7 @@ fn command(data: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_api"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("LASTMILE_") || name == "PORT" || name == "RUST_LOG" {
+        if name.starts_with("LASTMILE_") || ["PORT", "RUST_LOG", "MONGODB_URI"].contains(&&*name) {
             command.env_remove(&*name);
         }
     }
@@ -37,7 +37,7 @@ fn help_tells_what_it_does_and_every_default() {
         "--http-listen",
         "--http-max-body",
         "--http-cors",
-        "--mqtt-url",
+        "--broker",
         "--max-future-skew",
     ] {
         let (_, rest) = text.split_once(flag).unwrap();
@@ -52,21 +52,21 @@ fn wrong_settings_are_all_listed_and_passwords_are_not_shown() {
         "--check-config",
         "--http-max-requests",
         "0",
-        "--mqtt-url",
+        "--broker",
         "mqtts://h:hunter2@x",
     ];
     let output = run(folder.path(), &wrong);
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(
-        text.contains("http_max_requests") && text.contains("mqtt_url"),
+        text.contains("http_max_requests") && text.contains("broker.broker"),
         "{text}"
     );
     assert!(!text.contains("hunter2"), "{text}");
 
     let right = [
         "--print-config",
-        "--mqtt-url",
+        "--broker",
         "mqtt://ann:hunter2@broker.example",
     ];
     let output = run(folder.path(), &right);
@@ -78,7 +78,7 @@ fn wrong_settings_are_all_listed_and_passwords_are_not_shown() {
     let file = folder.path().join("api.toml");
     std::fs::write(
         &file,
-        "[http]\nhttp_listen = \"127.0.0.1:7\"\n[broker]\nmax_future_skew = \"1m\"\n",
+        "[http]\nhttp_listen = \"127.0.0.1:7\"\n[store]\nmax_future_skew = \"1m\"\n",
     )
     .unwrap();
     let output = run(
@@ -111,7 +111,7 @@ async fn it_waits_for_the_store_serves_it_and_stops_when_told() {
         &[
             "--http-listen",
             "127.0.0.1:0",
-            "--mqtt-url",
+            "--broker",
             "127.0.0.1:1",
             "--log-format",
             "json",

@@ -65,8 +65,7 @@ impl Drop for Mosquitto {
 
 fn connect(port: u16, context: &Context) -> Remote {
     let settings = remote::Settings {
-        mqtt_url: Some(format!("mqtt://127.0.0.1:{port}").into()),
-        ..remote::Settings::default()
+        broker: Some(format!("mqtt://127.0.0.1:{port}").into()),
     };
     let config = remote::Config::resolve(settings, &Common::new("unused")).unwrap();
     remote::connect(&config, 2_000, context)

@@ -1,9 +1,11 @@
-//! `cargo xtask soak`: the kill -9 campaign at length.
+//! `cargo xtask soak`: the kill -9 campaigns at length, over the all-in-one program or over the services.
+
+mod services;
 
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use system_tests::kill_loop::{KillLoop, Plan, Reconciliation, Tally};
 use system_tests::{binaries, proc_stat, python};
@@ -13,7 +15,10 @@ use crate::{print, progress};
 
 /// How long and how hard.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Kills
     #[arg(long, default_value_t = 10_000)]
     cycles: u32,
@@ -39,6 +44,14 @@ pub(crate) struct Options {
     /// development builds: the campaign must then fail
     #[arg(long, allow_hyphen_values = true)]
     server_arg: Vec<String>,
+}
+
+/// Another campaign than the one over the all-in-one program.
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Kill broker, subscriber, API and database, one or two at a time, as separate processes over a
+    /// MongoDB-protocol server, and reconcile with the lake, too
+    Services(services::Options),
 }
 
 /// The whole result.
@@ -68,6 +81,9 @@ struct Round {
 
 /// Runs the campaign; the exit code is 1 when anything was lost or counted twice.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if let Some(What::Services(options)) = &options.what {
+        return services::run(options);
+    }
     let python = python::plain("soak").context("the independent checker needs python3")?;
     progress(&format!(
         "building lastmile and publisher ({})",

@@ -19,9 +19,11 @@
 //! Messages on topics that [`model::topic::classify`] does not know are skipped.
 
 mod counters;
+mod members;
 mod metrics;
 mod pipeline;
 mod program;
+mod replica;
 mod settings;
 mod source;
 mod start;
@@ -30,6 +32,7 @@ mod store_batch;
 pub use counters::{Counted, Counters};
 pub use program::Subscriber;
 pub use settings::{
-    Config, MqttConfig, MqttSettings, ProgramConfig, ProgramSettings, Settings, ShownUrl,
+    Config, MqttConfig, MqttSettings, ProgramConfig, ProgramSettings, Replica, ReplicaError,
+    Settings, ShownUrl,
 };
 pub use start::{Handle, LOG_CURSOR, start_from_log, start_from_mqtt};

@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) live: LiveSender,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Confirms before it stores, which loses messages: the negative control of the kill tests.
+    pub(crate) confirm_first: bool,
 }
 
 /// A batch being gathered, and the messages it came from.
@@ -166,6 +168,9 @@ async fn write<P: Piece>(
     } = draft;
     // Taken before the store takes the records; only when somebody watches.
     let positions = (shared.live.receiver_count() > 0).then(|| live(&decoded.records));
+    if shared.confirm_first {
+        pieces.iter().for_each(Piece::confirm);
+    }
     let cursor: Option<SourceCursor> = pieces.last().and_then(Piece::cursor);
     let appended = {
         let mut messages: Vec<Message<'_>> = Vec::new();

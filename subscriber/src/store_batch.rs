@@ -8,13 +8,21 @@ use formats::{Decoded, Message};
 use model::reject::Defect;
 use model::{Record, Reject, RejectReason};
 use mqtt_client::Backoff;
-use service::{BoxError, CancellationToken, ComponentHealth, ErrorChain, Throttle};
+use service::{BoxError, CancellationToken, ErrorChain, Throttle};
 use store::{Appended, Batch, ErrorKind, SourceCursor, StoreError, Writer};
+use tokio::time::Instant;
 
+use crate::members::Member;
 use crate::metrics::Metrics;
 
 /// One warning per this long while the store is unavailable.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A store that has not answered for this long is called away, though it may still answer.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Time a call may still take once the process is to stop.
+const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// The counting law was broken by the store: some of a batch is neither stored nor known nor rejected.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +48,7 @@ pub(crate) enum Failed {
 pub(crate) struct BatchWriter {
     store: Arc<dyn Writer>,
     stop: CancellationToken,
-    health: ComponentHealth,
+    health: Member,
     metrics: Metrics,
     warning: Throttle,
 }
@@ -49,7 +57,7 @@ impl BatchWriter {
     pub(crate) fn new(
         store: Arc<dyn Writer>,
         stop: CancellationToken,
-        health: ComponentHealth,
+        health: Member,
         metrics: Metrics,
     ) -> Self {
         Self {
@@ -160,7 +168,10 @@ impl BatchWriter {
                 rejects: decoded.rejects,
                 cursor: cursor.clone(),
             };
-            let error = match self.store.append(batch).await {
+            let Some(answer) = self.answer(self.store.append(batch)).await else {
+                return Err(Refused::Stopped);
+            };
+            let error = match answer {
                 Ok(appended) => {
                     if backoff.failures() > 0 {
                         tracing::info!(failures = backoff.failures(), "the store is back");
@@ -182,15 +193,7 @@ impl BatchWriter {
                 }
             }
             self.metrics.store_retries.inc();
-            self.health.not_ready(ErrorChain(&error).to_string());
-            if let Some(suppressed) = self.warning.permit() {
-                tracing::warn!(
-                    error = %ErrorChain(&error),
-                    suppressed,
-                    batch_len = sent,
-                    "the store is unavailable; the batch is tried again"
-                );
-            }
+            self.away(&ErrorChain(&error).to_string());
             if self.stop.is_cancelled() {
                 return Err(Refused::Stopped);
             }
@@ -200,6 +203,37 @@ impl BatchWriter {
                 () = tokio::time::sleep(backoff.next_delay()) => {}
             }
             decoded = again();
+        }
+    }
+
+    /// Waits for the store's answer, and says so when that takes long; `None` when the process is to stop
+    /// and no answer came. A stopped server keeps its connections open and says nothing.
+    async fn answer<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        let began = Instant::now();
+        let last_call = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(LAST_CALL).await;
+        };
+        tokio::pin!(call, last_call);
+        loop {
+            tokio::select! {
+                answer = &mut call => return Some(answer),
+                () = &mut last_call => return None,
+                () = tokio::time::sleep(SLOW) => {
+                    self.away(&format!("no answer for {} s", began.elapsed().as_secs()));
+                }
+            }
+        }
+    }
+
+    fn away(&self, error: &str) {
+        self.health.not_ready(error);
+        if let Some(suppressed) = self.warning.permit() {
+            tracing::warn!(
+                error,
+                suppressed,
+                "the store is unavailable; nothing of the batch is acknowledged until it is stored"
+            );
         }
     }
 }

@@ -34,8 +34,9 @@ RUN cargo build --offline --locked --profile "${PROFILE}" \
 COPY . .
 # The revision the programs name in their first log line; .git is not part of the build.
 ARG LASTMILE_REVISION=unknown
-# Copied files keep their dates, which are before those of the empty files compiled above.
-RUN find . -name '*.rs' -exec touch {} + \
+# Copied files keep their dates, which are before those of the empty files compiled above. What build scripts
+# of dependencies wrote into target must keep its date, or all of them compile again.
+RUN find . -path ./target -prune -o -name '*.rs' -exec touch {} + \
     && LASTMILE_REVISION="${LASTMILE_REVISION}" cargo build --offline --locked --profile "${PROFILE}" \
       -p broker -p subscriber -p api -p lake_ingest -p publisher \
     && folder="target/$(if [ "${PROFILE}" = dev ]; then echo debug; else echo "${PROFILE}"; fi)" \

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Builds lastmile, starts it in the background, shows it at work with a small demo fleet.
 #
-# Needs a Rust toolchain and a C compiler, and says how to get them. Nothing outside this folder and the
-# data directory is changed, except that as root on Debian or Ubuntu a missing C compiler is installed.
+# With Docker: the services as containers (docker-compose.yml). Without: all in one process; that needs a Rust
+# toolchain and a C compiler, and says how to get them. Nothing outside this folder and the data directory
+# is changed, except that as root on Debian or Ubuntu a missing C compiler is installed.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 # shellcheck source=tools/lib.sh
 . "$root/tools/lib.sh"
+# shellcheck source=tools/docker.sh
+. "$root/tools/docker.sh"
 
 usage() {
   cat <<'TEXT'
@@ -15,9 +18,15 @@ Usage: ./start.sh [options]
 Builds the pipeline (minutes the first time, seconds later), starts it in the background, and runs a small
 demo fleet. Running it again is harmless. ./stop.sh stops it.
 
+Where Docker works the services run as containers, with MongoDB and S3; otherwise, or when an option or
+variable of the all-in-one is given, all in one process.
+
+  --docker        containers; says what is missing when Docker does not work
+  --no-docker     all in one process
   --data DIR      where everything is kept [default: ./data beside this script, or LASTMILE_DATA]
   --port-base N   added to every port, to run a second one or to avoid a busy port
                   [default: 0, or LASTMILE_PORT_BASE]
+                  (both of the all-in-one; containers have volumes, and ports in .env)
   --no-demo       do not run the demo fleet
   -n N            deliverers of the demo fleet [default: 50]
   -l N            positions each of them sends [default: 15]
@@ -32,6 +41,9 @@ TEXT
 data=${LASTMILE_DATA:-$root/data}
 port_base=${LASTMILE_PORT_BASE:-0}
 demo=yes deliverers=50 locations=15 delay=1
+mode=auto
+# What only the all-in-one knows settles how to run.
+if [ -n "${LASTMILE_DATA:-}${LASTMILE_PORT_BASE:-}${LASTMILE_BIN_DIR:-}${LASTMILE_CONFIG:-}" ]; then mode=process; fi
 
 usage_error() {
   printf '%s\n\n' "$1" >&2
@@ -46,8 +58,10 @@ number() {
 
 while [ $# -gt 0 ]; do
   case $1 in
-    --data=*) data=${1#--data=} ;;
-    --port-base=*) port_base=${1#--port-base=} ;;
+    --docker) mode=docker ;;
+    --no-docker) mode=process ;;
+    --data=*) data=${1#--data=} mode=process ;;
+    --port-base=*) port_base=${1#--port-base=} mode=process ;;
     --no-demo) demo=no ;;
     -h | --help)
       usage
@@ -56,8 +70,8 @@ while [ $# -gt 0 ]; do
     --data | --port-base | -n | -l | -d)
       [ $# -ge 2 ] || usage_error "$1 needs a value."
       case $1 in
-        --data) data=$2 ;;
-        --port-base) port_base=$2 ;;
+        --data) data=$2 mode=process ;;
+        --port-base) port_base=$2 mode=process ;;
         -n) deliverers=$2 ;;
         -l) locations=$2 ;;
         -d) delay=$2 ;;
@@ -335,21 +349,27 @@ start() {
 
 stored_positions() { fetch "$api/api/v1/status" | number_of positions; }
 
+# process_fleet FLAG...: runs the publisher; prints its summary and the last line of its ledger.
+process_fleet() {
+  local ledger=$data/run/demo-ledger.jsonl
+  env -u LASTMILE_CONFIG "$bin/publisher" --mqtt "mqtt://$mqtt" --ledger "$ledger" "$@" && tail -n 1 "$ledger"
+}
+
+# run_demo FLEET LOG: lets FLEET send, and shows what became of it.
 run_demo() {
-  local ledger=$data/run/demo-ledger.jsonl summary before stored acked order waited=0
+  local summary before stored acked order waited=0
   before=$(stored_positions)
   echo
   echo "Demo fleet: $deliverers deliverers, each sends $locations positions, one about every $delay s ..."
-  if ! summary=$(env -u LASTMILE_CONFIG "$bin/publisher" --log warn --mqtt "mqtt://$mqtt" --ledger "$ledger" --summary json \
-    -n "$deliverers" -l "$locations" -d "$delay"); then
-    fail "The demo fleet failed; the pipeline still runs. What it says: $log"
+  if ! summary=$("$1" --log warn --summary json -n "$deliverers" -l "$locations" -d "$delay"); then
+    fail "The demo fleet failed; the pipeline still runs. What it says: $2"
   fi
   acked=$(printf '%s\n' "$summary" | number_of acked)
   while stored=$(($(stored_positions) - ${before:-0})) && [ "$stored" -lt "${acked:-0}" ] && [ "$waited" -lt 100 ]; do
     sleep 0.1
     waited=$((waited + 1))
   done
-  order=$(tail -n 1 "$ledger" | sed -n 's/.*"order_id":"\([^"]*\)".*/\1/p')
+  order=$(printf '%s\n' "$summary" | sed -n 's/.*"order_id":"\([^"]*\)".*/\1/p' | tail -n 1)
   cat <<TEXT
   published     $(printf '%s\n' "$summary" | number_of published)
   acknowledged  $acked   (on disk before the broker said so)
@@ -382,6 +402,39 @@ TEXT
 
 # --- the whole ----------------------------------------------------------------------------------------
 
+# start_docker: the whole with containers.
+start_docker() {
+  local logs=$root/data/logs running=no
+  mkdir -p "$logs" || fail "$logs cannot be made."
+  make_env
+  if docker_is_up; then running=yes; fi
+  docker_build "$logs/docker-build.log"
+  docker_up "$logs/docker-up.log"
+  api=http://$(docker_address gateway 8080)
+  mqtt=$(docker_address broker 1883)
+  if [ "$running" = yes ]; then
+    echo "lastmile is already running in Docker."
+  else
+    echo "lastmile is running in Docker."
+    if [ "$demo" = yes ]; then run_demo docker_fleet "docker compose logs"; fi
+  fi
+  docker_places
+}
+
+if [ "$mode" = docker ]; then
+  docker_works || explain_docker
+  start_docker
+  exit 0
+fi
+if [ "$mode" = auto ] && ! is_ours "$(read_pid "$data/run/lastmile.pid")" lastmile "$data" && command -v docker >/dev/null; then
+  if docker_works; then
+    echo "Docker works here, so the services run as containers (--no-docker: all in one process)."
+    start_docker
+    exit 0
+  fi
+  echo "Docker does not work here (./start.sh --docker says why), so all runs in one process."
+fi
+
 prepare_data
 pid=$(read_pid "$pid_file")
 if is_ours "$pid" lastmile "$data" && api=http://$(ready_address http) && ! fetch "$api/healthz" >/dev/null; then
@@ -405,6 +458,6 @@ start
 api=http://$(ready_address http)
 mqtt=$(ready_address mqtt)
 echo "lastmile is running (process $(read_pid "$pid_file"))."
-if [ "$demo" = yes ]; then run_demo; fi
+if [ "$demo" = yes ]; then run_demo process_fleet "$log"; fi
 print_places
 build_models

@@ -4,12 +4,15 @@ set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 # shellcheck source=tools/lib.sh
 . "$root/tools/lib.sh"
+# shellcheck source=tools/docker.sh
+. "$root/tools/docker.sh"
 
 usage() {
   cat <<'TEXT'
 Usage: ./stop.sh [--data DIR]
 
 Stops the pipeline that ./start.sh started: it takes no more messages, finishes those it has, and ends.
+Without --data that is the one in Docker, the one in a process of its own, or both.
 
   --data DIR   the data directory it was started with [default: ./data beside this script, or LASTMILE_DATA]
   --help       this text
@@ -17,14 +20,16 @@ TEXT
 }
 
 data=${LASTMILE_DATA:-$root/data}
+in_docker=yes
+if [ -n "${LASTMILE_DATA:-}" ]; then in_docker=no; fi
 while [ $# -gt 0 ]; do
   case $1 in
     --data)
       [ $# -ge 2 ] || fail "--data needs a directory."
-      data=$2
+      data=$2 in_docker=no
       shift
       ;;
-    --data=*) data=${1#--data=} ;;
+    --data=*) data=${1#--data=} in_docker=no ;;
     -h | --help)
       usage
       exit 0
@@ -38,6 +43,12 @@ while [ $# -gt 0 ]; do
 done
 data=$(absolute "$data")
 
+stopped_docker=no
+if [ "$in_docker" = yes ] && command -v docker >/dev/null && docker_works && docker_is_up; then
+  docker_stop
+  stopped_docker=yes
+fi
+
 # The process ends by itself within its --stop-timeout (20 s unless set); this is for one that hangs.
 patience_s=60
 pid_file=$data/run/lastmile.pid
@@ -49,7 +60,7 @@ fi
 pid=$(read_pid "$pid_file")
 if ! is_ours "$pid" lastmile "$data"; then
   rm -f "$pid_file"
-  echo "lastmile is not running on $data."
+  if [ "$stopped_docker" = no ]; then echo "lastmile is not running on $data."; fi
   exit 0
 fi
 

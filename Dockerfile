@@ -28,7 +28,7 @@ ARG CARGO_BUILD_JOBS
 ENV CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
 WORKDIR /src
 COPY --from=manifests /manifests .
-RUN cargo fetch --locked --target "$(rustc -vV | sed -n 's/^host: //p')"
+RUN cargo fetch --locked --target "$(rustc --print host-tuple)"
 RUN cargo build --offline --locked --profile "${PROFILE}" \
       -p broker -p subscriber -p api -p lake_ingest -p publisher
 COPY . .

@@ -14,7 +14,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 
-all_steps=(tools fmt clippy doc build test shell readme)
+all_steps=(tools fmt clippy doc build test shell deploy readme)
 wanted=("${@:-${all_steps[@]}}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -100,6 +100,11 @@ if command -v shellcheck >/dev/null; then
   step shell check_scripts
 else
   skip_step shell "shellcheck is not installed"
+fi
+if [ "$built" = yes ]; then
+  step deploy env LASTMILE_BIN_DIR="$bin_dir" tools/check_deploy.sh
+else
+  skip_step deploy "the binaries were not built"
 fi
 if [ "$built" = yes ]; then
   step readme env LASTMILE_BIN_DIR="$bin_dir" LASTMILE_BUILD_PROFILE=dev python3 tools/readme_commands.py README.md

@@ -7,6 +7,8 @@
 //! Objects are handed over whole: the largest is one Parquet file, and the offload bounds those.
 
 mod local;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::fmt;
 
@@ -16,6 +18,8 @@ use model::UtcMicros;
 use store::ErrorKind;
 
 pub use local::LocalStorage;
+#[cfg(feature = "s3")]
+pub use s3::S3Storage;
 
 /// The name of an object: segments parted by `/`, none of them empty, `.` or `..`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,9 +87,26 @@ pub struct StorageError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// What will be done with a storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It is only read.
+    Read,
+    /// It is written, too.
+    Write,
+}
+
 /// A folder or a bucket.
 #[async_trait]
 pub trait Storage: Send + Sync + fmt::Debug + 'static {
+    /// Sees at the start that the storage is there and will do; a folder always is, its first write makes it.
+    ///
+    /// # Errors
+    /// [`StorageError`] with words for the operator.
+    async fn check(&self, _access: Access) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// Writes an object, over the one that may be there.
     ///
     /// # Errors

@@ -15,6 +15,7 @@
 
 pub mod declaration;
 pub mod error;
+mod object_store;
 pub mod query;
 pub mod run;
 mod session;

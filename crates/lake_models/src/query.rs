@@ -13,6 +13,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::context::SQLOptions;
 use lake::Root;
+use lake::storage::Storage;
 use store::LakeTable;
 
 use crate::declaration::Model;
@@ -47,7 +48,7 @@ pub async fn query(root: &Root, models: &[Model], sql: &str) -> Result<Rows, Mod
         }
     }
     let listed: Vec<String> = tables.iter().map(|(name, _)| name.clone()).collect();
-    answer(tables, sql)
+    answer(&storage, tables, sql)
         .await
         .map_err(|source| ModelError::Query {
             tables: listed,
@@ -56,10 +57,11 @@ pub async fn query(root: &Root, models: &[Model], sql: &str) -> Result<Rows, Mod
 }
 
 async fn answer(
+    storage: &Arc<dyn Storage>,
     tables: Vec<(String, Arc<dyn TableProvider>)>,
     sql: &str,
 ) -> datafusion::error::Result<Rows> {
-    let context = session()?;
+    let context = session(storage)?;
     let mut bare: BTreeMap<&str, Vec<&Arc<dyn TableProvider>>> = BTreeMap::new();
     for (name, provider) in &tables {
         context.register_table(name.as_str(), provider.clone())?;

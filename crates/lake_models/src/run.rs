@@ -198,7 +198,7 @@ impl Runner {
             model: model.full_name(),
             source: Box::new(source),
         };
-        let context = session::session().map_err(failed)?;
+        let context = session::session(&self.storage).map_err(failed)?;
         for (name, input) in inputs {
             let keep = |values: &BTreeMap<_, _>| {
                 changed.has(partition_value(&input.snapshot, values).as_deref())

@@ -1,19 +1,20 @@
 //! DataFusion set up over a lake: memory bounded, spilling to disk, one schema per layer.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::object_store::path::Path as ObjectPath;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lake::delta::{Snapshot, Table, arrow_schema};
 use lake::storage::{ObjectKey, Storage};
 use lake::{LakeError, Root};
 
 use crate::error::ModelError;
-use crate::table::{FileTable, LiveFile};
+use crate::object_store::LakeStore;
+use crate::table::{FileTable, LiveFile, Place, of_file};
 
 /// Memory for sorts, joins and aggregations; beyond it they spill to the system's temporary folder.
 const MEMORY_LIMIT: usize = 1 << 30;
@@ -24,13 +25,15 @@ const CATALOG: &str = "lake";
 /// The layers, which are the schemas.
 const LAYERS: [&str; 3] = ["raw", "treated", "final"];
 
-/// Makes a session with empty schemas.
-pub(crate) fn session() -> Result<SessionContext, DataFusionError> {
+/// Makes a session with empty schemas that can read the lake's files.
+pub(crate) fn session(storage: &Arc<dyn Storage>) -> Result<SessionContext, DataFusionError> {
     let config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, "public")
         .with_information_schema(true);
     let runtime = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_LIMIT, 1.0);
     let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
+    let store = Arc::new(LakeStore::new(storage.clone()));
+    context.register_object_store(Place::Bucket.url().as_ref(), store);
     if let Some(catalog) = context.catalog(CATALOG) {
         for layer in LAYERS {
             catalog.register_schema(layer, Arc::new(MemorySchemaProvider::new()))?;
@@ -89,17 +92,30 @@ impl Loaded {
             let columns = schema.partitions.iter();
             let partition =
                 columns.map(|column| add.partition_values.get(column.name()).cloned().flatten());
+            let key = self.table.key(&add.path)?;
             files.push(LiveFile {
-                path: path_of(root, &self.table.key(&add.path)?),
+                location: location(root, &key).map_err(|error| wrong(error.to_string()))?,
                 size: add.size,
                 partition: partition.collect(),
             });
         }
-        let table = FileTable::new(&schema, &files).map_err(|error| wrong(error.to_string()))?;
+        let place = if root.folder().is_some() {
+            Place::Folder
+        } else {
+            Place::Bucket
+        };
+        let table =
+            FileTable::new(place, &schema, &files).map_err(|error| wrong(error.to_string()))?;
         Ok(Some(Arc::new(table)))
     }
 }
 
-fn path_of(root: &Root, key: &ObjectKey) -> std::path::PathBuf {
-    root.folder().join(Path::new(key.as_str()))
+/// Names a file as DataFusion does.
+fn location(root: &Root, key: &ObjectKey) -> Result<ObjectPath, DataFusionError> {
+    match root.folder() {
+        Some(folder) => of_file(&folder.join(key.as_str())),
+        None => {
+            ObjectPath::parse(key.as_str()).map_err(|error| DataFusionError::External(error.into()))
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing is listed: files that no commit made live are not seen. Partition values come from the log too.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -23,17 +23,40 @@ use lake::entity::TableSchema;
 /// One live file.
 #[derive(Debug, Clone)]
 pub struct LiveFile {
-    /// Where it is.
-    pub path: PathBuf,
+    /// Where it is, below its table's [`Place`].
+    pub location: ObjectPath,
     /// Bytes.
     pub size: u64,
     /// The value of each partition column, as text.
     pub partition: Vec<Option<String>>,
 }
 
+/// The storage a table's files are in, as DataFusion's sessions of this crate know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Files of this machine, named by absolute paths.
+    Folder,
+    /// The lake's bucket; objects are named by their keys.
+    Bucket,
+}
+
+impl Place {
+    /// Returns the name sessions know it by.
+    ///
+    /// # Panics
+    /// Never: the names are written right.
+    pub fn url(self) -> ObjectStoreUrl {
+        match self {
+            Self::Folder => ObjectStoreUrl::local_filesystem(),
+            Self::Bucket => ObjectStoreUrl::parse("lake://bucket").expect("it is a URL"),
+        }
+    }
+}
+
 /// A set of Parquet files with one schema.
 #[derive(Debug)]
 pub struct FileTable {
+    place: Place,
     schema: SchemaRef,
     scan: ScanSchema,
     files: Vec<PartitionedFile>,
@@ -43,8 +66,8 @@ impl FileTable {
     /// Makes a table of these files.
     ///
     /// # Errors
-    /// When a path cannot be named or a partition value is not of its column's type.
-    pub fn new(schema: &TableSchema, files: &[LiveFile]) -> Result<Self> {
+    /// When a partition value is not of its column's type.
+    pub fn new(place: Place, schema: &TableSchema, files: &[LiveFile]) -> Result<Self> {
         let partitions: Vec<FieldRef> = schema.partitions.iter().cloned().map(Arc::new).collect();
         let all = schema
             .file
@@ -58,6 +81,7 @@ impl FileTable {
             .map(|file| partitioned(&partitions, file))
             .collect::<Result<_>>()?;
         Ok(Self {
+            place,
             schema: Arc::new(all),
             scan: ScanSchema::builder(schema.file.clone())
                 .with_table_partition_cols(partitions)
@@ -75,11 +99,15 @@ fn partitioned(columns: &[FieldRef], file: &LiveFile) -> Result<PartitionedFile>
     });
     let values = values.collect::<Result<Vec<_>>>()?;
     let mut scanned = PartitionedFile::new("", file.size).with_partition_values(values);
-    scanned.object_meta.location = object_path(&file.path)?;
+    scanned.object_meta.location = file.location.clone();
     Ok(scanned)
 }
 
-fn object_path(path: &Path) -> Result<ObjectPath> {
+/// Names a file of [`Place::Folder`].
+///
+/// # Errors
+/// When the path cannot be named.
+pub fn of_file(path: &Path) -> Result<ObjectPath> {
     let absolute = std::path::absolute(path)?;
     ObjectPath::from_absolute_path(absolute).map_err(|e| DataFusionError::External(e.into()))
 }
@@ -109,8 +137,7 @@ impl TableProvider for FileTable {
             groups[index % groups_len].push(file.clone());
         }
         groups.retain(|group| !group.is_empty());
-        let url = ObjectStoreUrl::local_filesystem();
-        let config = FileScanConfigBuilder::new(url, source)
+        let config = FileScanConfigBuilder::new(self.place.url(), source)
             .with_file_groups(groups.into_iter().map(FileGroup::new).collect())
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)

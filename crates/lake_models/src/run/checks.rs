@@ -10,7 +10,7 @@ use datafusion::prelude::SessionContext;
 use super::spool::Spooled;
 use crate::declaration::{Check, Model};
 use crate::error::ModelError;
-use crate::table::{FileTable, LiveFile};
+use crate::table::{FileTable, LiveFile, Place, of_file};
 
 /// The result, as checks name it.
 const RESULT: &str = "result";
@@ -28,12 +28,15 @@ pub(super) async fn all_hold(
         model: model.full_name(),
         source: Box::new(source),
     };
-    let files = result.files.iter().map(|file| LiveFile {
-        path: file.path.clone(),
-        size: file.size,
-        partition: vec![file.partition.clone()],
-    });
-    let table = FileTable::new(&result.schema, &files.collect::<Vec<_>>()).map_err(failed)?;
+    let mut files = Vec::new();
+    for file in &result.files {
+        files.push(LiveFile {
+            location: of_file(&file.path).map_err(failed)?,
+            size: file.size,
+            partition: vec![file.partition.clone()],
+        });
+    }
+    let table = FileTable::new(Place::Folder, &result.schema, &files).map_err(failed)?;
     context
         .register_table(RESULT, Arc::new(table))
         .map_err(failed)?;

@@ -199,7 +199,7 @@ async fn what_a_dead_run_left_is_tidied() {
     world.store([position("a", at(0, 0), 52.0)]).await;
     world.refresh().await;
     let orphan = "final/vehicle_position_data/date=2026-01-01/part-0000000000000000.parquet";
-    std::fs::write(world.root().folder().join(orphan), "not live").unwrap();
+    std::fs::write(world.lake_folder().join(orphan), "not live").unwrap();
     world.refresh().await;
     assert_eq!(
         world
@@ -243,7 +243,7 @@ async fn a_broken_check_publishes_nothing_and_names_rows() {
         let error = outcome.unwrap_err();
         assert!(matches!(error, ModelError::Check { .. }), "{error}");
         assert!(error.to_string().contains(named), "{error}");
-        assert!(!world.root().folder().join("final/broken").exists());
+        assert!(!world.lake_folder().join("final/broken").exists());
     }
 }
 

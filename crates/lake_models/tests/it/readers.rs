@@ -81,7 +81,7 @@ async fn other_readers_count_the_same_and_compute_the_same_metres() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers.py");
     let compare = |radius: &[&str]| {
         let mut command = Command::new(&python);
-        command.arg(&script).args([world.root().folder(), &sample]);
+        command.arg(&script).args([&world.lake_folder(), &sample]);
         command.args(radius).output().unwrap()
     };
     let output = compare(&[]);

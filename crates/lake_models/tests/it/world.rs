@@ -1,6 +1,7 @@
 //! A store and a lake in a temporary folder.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lake::{Offload, OffloadConfig, Root};
@@ -62,6 +63,11 @@ impl World {
         Root::from_folder(self.folder.path().join("lake"))
     }
 
+    /// Returns the folder the lake is in.
+    pub(crate) fn lake_folder(&self) -> PathBuf {
+        self.root().folder().unwrap().to_owned()
+    }
+
     pub(crate) async fn append(&self, records: Vec<Record>) {
         let batch = Batch {
             records,
@@ -113,7 +119,7 @@ impl World {
     /// Returns the data files below a folder of the lake, with their content.
     pub(crate) fn files(&self, table: &str) -> Vec<(String, Vec<u8>)> {
         let mut found = Vec::new();
-        let mut folders = vec![self.root().folder().join(table)];
+        let mut folders = vec![self.lake_folder().join(table)];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();

@@ -506,7 +506,7 @@ def main():
                 breaks += PRODUCTION_BREAKS
             if arguments.bin_dir and (Path(arguments.bin_dir) / "subscriber").is_file():
                 breaks += PROGRAM_BREAKS
-            missed = [what for what, *edit in breaks if len(problems(change(things, *edit), external, arguments.bin_dir)) <= len(its)]
+            missed = [what for what, *edit in breaks if not set(problems(change(things, *edit), external, arguments.bin_dir)) - set(its)]
             found += [f"{folder.name}: not noticed: {what}" for what in missed]
             print(f"{folder.name}: {len(breaks) - len(missed)} of {len(breaks)} breaks noticed")
     for sentence in found:

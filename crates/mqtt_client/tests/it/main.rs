@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a skipped test says so by name")]
 
 mod consumer;
+mod consumer_link;
 mod fake_broker;
 mod live;
 mod mosquitto;

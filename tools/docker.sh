@@ -35,7 +35,8 @@ explain_docker() {
     said=$(docker compose version --short 2>/dev/null)
     fail "Docker's Compose plugin, 2.20 or newer, is missing${said:+ (this is $said)}: https://docs.docker.com/compose/install/linux/" \
       "  Docker's own packages: sudo apt-get install docker-compose-plugin" \
-      "  Debian 13, Ubuntu 24:  sudo apt-get install docker-compose-v2 || sudo apt-get install docker-compose"
+      "  Debian 13:             sudo apt-get install docker-compose" \
+      "  Ubuntu:                sudo apt-get install docker-compose-v2"
   fi
   said=$(docker info 2>&1 >/dev/null | head -n 3)
   case $said in
@@ -188,7 +189,7 @@ docker_address() {
 # docker_fleet FLAG...: runs the publisher; prints its summary and the last line of its ledger.
 docker_fleet() {
   # shellcheck disable=SC2016  # for the shell in the container
-  compose run --rm --no-deps -T publisher sh -c 'publisher --ledger /data/demo.jsonl "$@" && tail -n 1 /data/demo.jsonl' sh "$@"
+  compose --progress quiet run --rm --no-deps -T publisher sh -c 'publisher --ledger /data/demo.jsonl "$@" && tail -n 1 /data/demo.jsonl' sh "$@"
 }
 
 # docker_places: where everything is.

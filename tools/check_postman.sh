@@ -23,7 +23,9 @@ pids=()
 finish() {
   local pid
   for pid in "${pids[@]}"; do
-    kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
+    # A process ended by a signal has a status of its own, which is not ours.
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
   done
   rm -rf "$work"
 }

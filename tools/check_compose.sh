@@ -97,8 +97,13 @@ for path in sys.argv[1:]:
 PYTHON
 }
 
+check_metric_names() {
+  tools/check_metrics.py || wrong "a metric that no program has"
+}
+
 check_compose
 check_dockerfiles
 check_prometheus
 check_dashboards
+check_metric_names
 exit "$failed"

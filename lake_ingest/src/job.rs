@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use lake::storage::{Access, Storage};
 use lake::{LakeError, Offload, OffloadConfig, Progress, Summary};
 use lake_models::{Model, ModelError, ModelSummary, Runner};
 use serde::Serialize;
 use service::{BoxError, Clock, Context};
 use store::LakeSource;
+use tokio::sync::OnceCell;
 
 use crate::settings::Config;
 
@@ -31,6 +33,8 @@ pub(crate) struct Job {
     runner: Runner,
     models: Vec<Model>,
     patience: Duration,
+    storage: Arc<dyn Storage>,
+    checked: OnceCell<()>,
 }
 
 /// How long a single run waits for the lease: longer than that of a runner that died a moment ago holds. A
@@ -52,8 +56,8 @@ impl Job {
         clock: &Arc<dyn Clock>,
         patience: Duration,
     ) -> Result<Self, BoxError> {
-        let started = clock.now().as_micros();
-        let holder = format!("lake_ingest {} of {started}", std::process::id());
+        // In containers each is process 1, and two may start in one microsecond.
+        let holder = format!("lake_ingest {:016x}", rand::random::<u64>());
         let offload_config = OffloadConfig {
             window_rows: config.window_rows,
             ..OffloadConfig::new(holder)
@@ -65,11 +69,21 @@ impl Job {
             offload,
             models: models(config)?,
             patience,
+            storage: config.lake.open(),
+            checked: OnceCell::new(),
         })
+    }
+
+    /// Sees that the lake can be written, until it once could.
+    async fn check(&self) -> Result<(), BoxError> {
+        let check = || self.storage.check(Access::Write);
+        let checked = self.checked.get_or_try_init(check).await;
+        Ok(checked.map(drop).map_err(LakeError::from)?)
     }
 
     /// Offloads and runs the models; ends early, at the next whole step, when a stop is asked for.
     pub(crate) async fn run(&self, context: &Context) -> Result<Report, BoxError> {
+        self.check().await?;
         let bar = bar();
         let mut on_progress = |progress: &Progress| {
             bar.set_length(progress.total);
@@ -96,6 +110,7 @@ impl Job {
 
     /// Runs only the models.
     pub(crate) async fn run_models(&self, context: &Context) -> Result<Report, BoxError> {
+        self.check().await?;
         let mut models = Vec::new();
         for model in &self.models {
             if context.tasks.is_stopping() {

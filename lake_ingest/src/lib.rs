@@ -7,11 +7,13 @@
 
 mod job;
 mod metrics;
+mod opening;
 mod print;
 mod program;
+mod s3;
 mod settings;
 mod status;
-mod store_file;
 
 pub use program::LakeIngest;
+pub use s3::{S3Config, S3Settings};
 pub use settings::{Command, Config, Format, Settings, SummaryFormat};

@@ -1,17 +1,21 @@
 //! From settings to work: one of the subcommands, one run, or runs on the schedule.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lake::schedule;
-use service::{BoxError, Common, Context, ErrorChain, Problems, Program, Stage, admin};
-use tokio::sync::Mutex;
+use lake::storage::Access;
+use service::{
+    BoxError, Common, ComponentHealth, Context, ErrorChain, Problems, Program, Stage, admin,
+};
+use store::{LakeSource, Store};
 
 use crate::job::{self, Job, PATIENCE, Report};
 use crate::metrics::Metrics;
 use crate::settings::{Command, Config, Format, Settings};
 use crate::status::{self, Status};
-use crate::{print, store_file};
+use crate::{opening, print};
 
 /// The program.
 #[derive(Debug)]
@@ -23,13 +27,15 @@ impl Program for LakeIngest {
 Takes history from the store to an open data lake, runs SQL models over it, and answers queries.
 
 Every row the store has committed goes, exactly once, to Parquet files in Hive folders by event date, which are \
-Delta tables as well: DuckDB, Spark, Trino, ClickHouse, Polars and pandas read them. A run that dies at any \
-moment is repaired by the next. Without a subcommand it runs on a schedule until it is stopped; --once runs now \
+Delta tables as well: DuckDB, Spark, Trino, ClickHouse, Polars and pandas read them. The lake is a folder or a bucket \
+of S3 or of anything that speaks it and knows If-None-Match. A run that dies at any \
+moment is repaired by the next. The store is DIR/store.sqlite or the MongoDB that MONGODB_URI names. Without a subcommand it runs on a schedule until it is stopped; --once runs now \
 and ends, which is what Airflow or a Kubernetes CronJob calls.
 
   lake_ingest --once
   lake_ingest query \"SELECT date, SUM(driven_meters) FROM final.vehicle_position_data GROUP BY date\"
   lake_ingest status
+  lake_ingest --lake s3://my-lake/fleet --s3-endpoint http://127.0.0.1:9000 --once
   lake_ingest --schedule \"*/5 * * * *\"";
     type Settings = Settings;
     type Config = Config;
@@ -39,6 +45,10 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
         if scheduled { "info" } else { "warn" }
     }
 
+    fn health_address(config: &Config) -> Option<SocketAddr> {
+        Some(config.admin_listen)
+    }
+
     fn resolve(settings: Settings, common: &Common) -> Result<Config, Problems> {
         Config::resolve(settings, common)
     }
@@ -46,32 +56,22 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
     async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         match &config.command {
             Some(Command::Query { sql, format }) => query(&config, &context, sql, *format).await,
-            Some(Command::Status { format }) => show_status(&config, *format).await,
+            Some(Command::Status { format }) => show_status(&config, &context, *format).await,
             Some(Command::Models {}) => {
-                let (_, job) = job_of(&config, &context, PATIENCE).await?;
+                let store = opening::now(&config.store, &context).await?;
+                let job = Job::new(&config, store, &context.clock, PATIENCE)?;
                 let report = job.run_models(&context).await?;
                 print::report(&report, config.summary)
             }
             None if config.once => {
-                let (_, job) = job_of(&config, &context, PATIENCE).await?;
+                let store = opening::now(&config.store, &context).await?;
+                let job = Job::new(&config, store, &context.clock, PATIENCE)?;
                 let report = job.run(&context).await?;
                 print::report(&report, config.summary)
             }
             None => serve(config, context).await,
         }
     }
-}
-
-type Store = store_sqlite::SqliteStore;
-
-async fn job_of(
-    config: &Config,
-    context: &Context,
-    patience: Duration,
-) -> Result<(Store, Job), BoxError> {
-    let store = store_file::open(&config.store).await?;
-    let job = Job::new(config, Arc::new(store.clone()), &context.clock, patience)?;
-    Ok((store, job))
 }
 
 async fn query(
@@ -81,17 +81,22 @@ async fn query(
     format: Format,
 ) -> Result<(), BoxError> {
     let models = job::models(config)?;
+    let answered = async {
+        config.lake.open().check(Access::Read).await?;
+        Ok::<_, BoxError>(lake_models::query(&config.lake, &models, sql).await?)
+    };
     let answer = tokio::select! {
-        answer = lake_models::query(&config.lake, &models, sql) => answer?,
+        answer = answered => answer?,
         () = context.tasks.stopped() => return Err("stopped before the answer was complete".into()),
     };
     print::rows(&answer, format)
 }
 
-async fn show_status(config: &Config, format: Format) -> Result<(), BoxError> {
-    let store = store_file::open(&config.store).await?;
+async fn show_status(config: &Config, context: &Context, format: Format) -> Result<(), BoxError> {
+    let store = opening::now(&config.store, context).await?;
+    config.lake.open().check(Access::Read).await?;
     let status = Status {
-        watermarks: status::watermarks(&store).await?,
+        watermarks: status::watermarks(store.as_ref()).await?,
         lake: status::held(&config.lake, &job::models(config)?).await?,
     };
     print::status(&status, format)
@@ -103,57 +108,101 @@ async fn serve(config: Config, context: Context) -> Result<(), BoxError> {
     drop(job::models(&config)?);
     let address = admin::bind_and_serve(config.admin_listen, &context).await?;
     let health = context.health.component("runs");
-    let metrics = Metrics::new(&context);
-    let (schedule, inner) = (config.schedule.clone(), context.clone());
+    health.ready();
+    let mut runs = Runs {
+        metrics: Metrics::new(&context),
+        health,
+        context: context.clone(),
+    };
     context
         .tasks
         .spawn(Stage::Drain, "schedule", async move |_| {
-            // The first signal ends the waiting; a run that has begun ends at its next whole step.
-            let stop = inner.tasks.token(Stage::Intake);
-            let opened = Mutex::new(None);
-            schedule::run(&schedule, inner.clock.as_ref(), &stop, || async {
-                let started_us = inner.clock.now().as_micros();
-                match scheduled(&config, &inner, &opened).await {
-                    Ok((report, watermarks)) => {
-                        metrics.ran(started_us, &report, &watermarks);
-                        health.ready();
-                        tell(&report);
-                    }
-                    Err(error) => {
-                        metrics.failed();
-                        let chain = ErrorChain(error.as_ref()).to_string();
-                        tracing::error!(
-                            error = chain,
-                            "a run failed; the next one goes on from there"
-                        );
-                        health.not_ready(format!("the last run failed: {chain}"));
-                    }
-                }
-            })
-            .await;
-            inner.tasks.token(Stage::Drain).cancelled().await;
+            runs.until_stopped(&config).await?;
+            runs.context.tasks.token(Stage::Drain).cancelled().await;
             Ok(())
         });
-    let first = context.health.component("runs");
-    first.ready();
     context.announce_ready(LakeIngest::NAME, &[("admin", address)]);
     Ok(())
 }
 
-/// One run of the schedule; opens the store at the first that finds it.
-async fn scheduled(
-    config: &Config,
-    context: &Context,
-    opened: &Mutex<Option<(Store, Job)>>,
-) -> Result<(Report, Vec<status::Watermark>), BoxError> {
-    let mut opened = opened.lock().await;
-    let (store, job) = match &mut *opened {
-        Some(opened) => opened,
-        none => none.insert(job_of(config, context, Duration::ZERO).await?),
-    };
-    let report = job.run(context).await?;
-    let watermarks = status::watermarks(store).await?;
-    Ok((report, watermarks))
+/// First pause after a run that met an outage, doubled up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause; also how late it may be noticed that the outage is over.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The runs of the schedule.
+struct Runs {
+    metrics: Metrics,
+    health: ComponentHealth,
+    context: Context,
+}
+
+impl Runs {
+    /// Waits for the store, then runs whenever the schedule says.
+    async fn until_stopped(&mut self, config: &Config) -> Result<(), BoxError> {
+        let context = &self.context;
+        let Some(store) = config.store.open_existing(context, None).await? else {
+            return Ok(());
+        };
+        let source = Arc::clone(&store) as Arc<dyn LakeSource>;
+        let job = Job::new(config, source, &context.clock, Duration::ZERO)?;
+        // The first signal ends the waiting; a run that has begun ends at its next whole step.
+        let stop = context.tasks.token(Stage::Intake);
+        let this = &*self;
+        schedule::run(&config.schedule, context.clock.as_ref(), &stop, || {
+            this.run(&job, store.as_ref())
+        })
+        .await;
+        Ok(())
+    }
+
+    /// One run; one that meets an outage is tried again until the outage is over, however rare the schedule.
+    async fn run(&self, job: &Job, store: &dyn Store) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let started_us = self.context.clock.now().as_micros();
+            let error = match self.once(job, store).await {
+                Ok((report, watermarks)) => {
+                    self.metrics.ran(started_us, &report, &watermarks);
+                    self.health.ready();
+                    tell(&report);
+                    return;
+                }
+                Err(error) => error,
+            };
+            self.metrics.failed();
+            let chain = ErrorChain(error.as_ref()).to_string();
+            self.health
+                .not_ready(format!("the last run failed: {chain}"));
+            if !opening::is_outage(&error) {
+                tracing::error!(
+                    error = chain,
+                    "a run failed; the next one goes on from there"
+                );
+                return;
+            }
+            if pause == FIRST_PAUSE {
+                tracing::warn!(
+                    error = chain,
+                    "a run met an outage; it is tried again until it is over"
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.context.tasks.stopped() => return,
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn once(
+        &self,
+        job: &Job,
+        store: &dyn Store,
+    ) -> Result<(Report, Vec<status::Watermark>), BoxError> {
+        let report = job.run(&self.context).await?;
+        Ok((report, status::watermarks(store).await?))
+    }
 }
 
 fn tell(report: &Report) {

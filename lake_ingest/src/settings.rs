@@ -9,6 +9,8 @@ use lake::schedule::CronSchedule;
 use serde::{Deserialize, Serialize};
 use service::{Common, ListenAddr, Problems};
 
+use crate::s3::{S3Config, S3Settings};
+
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -75,7 +77,7 @@ pub struct Settings {
     /// ones are done together in the next [default: */5 * * * *]
     #[arg(long, env = "LASTMILE_LAKE_SCHEDULE", value_name = "CRON")]
     pub schedule: Option<String>,
-    /// Where the lake is: a folder or a file:// URL [default: DIR/lake]
+    /// Where the lake is: a folder, a file:// URL, or s3://bucket/prefix [default: DIR/lake]
     #[arg(long, env = "LASTMILE_LAKE", value_name = "URL", global = true)]
     pub lake: Option<String>,
     /// Folder with models to run instead of the ones built in (treated/*.sql, final/*.sql) [default: built in]
@@ -100,8 +102,14 @@ pub struct Settings {
     pub summary: Option<SummaryFormat>,
     /// Where to serve /healthz, /readyz and /metrics while running on the schedule [default: 127.0.0.1:9104 plus
     /// the port base]
-    #[arg(long, env = "LASTMILE_LAKE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "LASTMILE_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<ListenAddr>,
+    /// The store to take from.
+    #[command(flatten)]
+    pub store: stores::Settings,
+    /// How to reach a lake in S3.
+    #[command(flatten)]
+    pub s3: S3Settings,
 }
 
 /// What holds.
@@ -125,9 +133,10 @@ pub struct Config {
     pub summary: SummaryFormat,
     /// Where health and metrics are served.
     pub admin_listen: SocketAddr,
-    /// The store's file.
-    #[serde(skip)]
-    pub store: PathBuf,
+    /// How a lake in S3 is reached.
+    pub s3: S3Config,
+    /// The store to take from.
+    pub store: stores::Config,
 }
 
 /// When to run, unless said otherwise.
@@ -153,6 +162,7 @@ impl Config {
                 .parse::<Root>()
                 .map_err(|error| problems.add("lake", error.to_string())),
         };
+        let (s3, options) = settings.s3.resolve(&mut problems);
         let window_rows = settings.window_rows.unwrap_or(DEFAULT_WINDOW_ROWS);
         if !(1..=10_000_000).contains(&window_rows) {
             problems.add(
@@ -165,17 +175,20 @@ impl Config {
         }
         let admin_listen =
             common.listen_addr("admin_listen", settings.admin_listen, 9104, &mut problems);
-        match (schedule, lake) {
-            (Ok(schedule), Ok(lake)) => problems.or(Self {
+        let store = stores::Config::resolve(settings.store, common)
+            .map_err(|wrong| problems.extend("store", wrong));
+        match (schedule, lake, store) {
+            (Ok(schedule), Ok(lake), Ok(store)) => problems.or(Self {
                 command: settings.command,
                 once: settings.once.unwrap_or_default(),
                 schedule,
-                lake,
+                lake: lake.with_s3(options),
                 models: settings.models,
                 window_rows,
                 summary: settings.summary.unwrap_or_default(),
                 admin_listen,
-                store: common.data.join("store.sqlite"),
+                s3,
+                store,
             }),
             _ => Err(problems),
         }
@@ -195,20 +208,35 @@ mod tests {
     fn everything_has_a_default_below_the_data_folder() {
         let config = resolve(Settings::default()).unwrap();
         assert_eq!(config.lake, Root::from_folder("d/lake"));
-        assert_eq!(config.store, PathBuf::from("d/store.sqlite"));
+        assert_eq!(config.store.place(), "d/store.sqlite");
         assert_eq!(config.schedule.to_string(), DEFAULT_SCHEDULE);
+    }
+
+    #[test]
+    fn a_lake_in_s3_takes_its_options_along() {
+        let config = resolve(Settings {
+            lake: Some("s3://bucket/x".to_owned()),
+            s3: S3Settings {
+                s3_endpoint: Some("http://127.0.0.1:9000".to_owned()),
+                ..S3Settings::default()
+            },
+            ..Settings::default()
+        })
+        .unwrap();
+        assert_eq!(config.lake.to_string(), "s3://bucket/x");
+        assert_ne!(config.lake, "s3://bucket/x".parse().unwrap());
     }
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
         let problems = resolve(Settings {
             schedule: Some("now and then".to_owned()),
-            lake: Some("s3://bucket/x".to_owned()),
+            lake: Some("gs://bucket/x".to_owned()),
             window_rows: Some(0),
             ..Settings::default()
         })
         .unwrap_err();
-        for part in ["schedule", "not in this version", "window_rows"] {
+        for part in ["schedule", "s3://bucket/prefix", "window_rows"] {
             assert!(problems.contains(part), "{problems}");
         }
     }

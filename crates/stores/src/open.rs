@@ -63,18 +63,17 @@ impl Config {
             .await
     }
 
-    /// Opens a store that somebody else makes, and waits for it up to `limit`. `None` when the process is
-    /// stopped meanwhile.
+    /// Opens a store that somebody else makes, and waits for it up to `limit`, or until it is there. `None`
+    /// when the process is stopped meanwhile.
     ///
     /// # Errors
     /// As [`Config::wait_writers`].
     pub async fn open_existing(
         &self,
         context: &Context,
-        limit: Duration,
+        limit: Option<Duration>,
     ) -> Result<Option<Arc<dyn Store>>, StoreError> {
-        self.wait(context, Some(limit), || self.try_existing())
-            .await
+        self.wait(context, limit, || self.try_existing()).await
     }
 
     /// Opens a store that somebody else makes, once.
@@ -99,7 +98,7 @@ impl Config {
         context: &Context,
     ) -> Result<Option<Arc<dyn Reader>>, StoreError> {
         if !self.is_mongodb() {
-            let opened = self.open_existing(context, SQLITE_WAIT).await?;
+            let opened = self.open_existing(context, Some(SQLITE_WAIT)).await?;
             return Ok(opened.map(|store| store as Arc<dyn Reader>));
         }
         let (config, place) = (self.clone(), self.place());

@@ -11,6 +11,7 @@ use store_sqlite::{Options, SqliteStore};
 pub(crate) fn lake_ingest(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lake_ingest"));
     command.arg("--data").arg(data).env("RUST_LOG", "warn");
+    command.env_remove("MONGODB_URI");
     command
 }
 
@@ -133,7 +134,9 @@ async fn wrong_settings_and_a_missing_store_have_their_exit_codes() {
     let data = tempfile::tempdir().unwrap();
     for wrong in [
         vec!["--schedule", "sometimes"],
-        vec!["--lake", "s3://bucket/lake", "--once"],
+        vec!["--lake", "gs://bucket/lake", "--once"],
+        vec!["--lake", "s3://bucket//lake", "--once"],
+        vec!["--s3-endpoint", "127.0.0.1:9000", "--once"],
         vec!["--once", "models"],
         vec!["--no-such-flag"],
     ] {

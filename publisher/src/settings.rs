@@ -113,7 +113,8 @@ pub struct SendSettings {
     /// The broker's address.
     #[arg(
         long,
-        env = "LASTMILE_PUBLISHER_MQTT",
+        visible_alias = "broker",
+        env = "LASTMILE_BROKER",
         value_name = "URL",
         help_heading = "Sending",
         help = "The broker, mqtt://[user[:password]@]host[:port] [default: mqtt://127.0.0.1:1883]"

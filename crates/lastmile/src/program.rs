@@ -1,5 +1,6 @@
 //! How the parts are put together.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,12 +32,17 @@ impl Program for Lastmile {
         "info,rumqttd=warn"
     }
 
+    fn health_address(config: &Config) -> Option<SocketAddr> {
+        Some(config.api.http_listen)
+    }
+
     fn resolve(settings: Settings, common: &Common) -> Result<Config, Problems> {
         Config::resolve(settings, common)
     }
 
     async fn run(mut config: Config, context: Context) -> Result<(), BoxError> {
         let _lock = DataLock::take(&config.data)?;
+        warn_of_mongodb(config.store.mongodb_named);
         // Ports first: a busy one is found before anything is opened.
         let http = api::bind(&config.api).await?;
         let options = store_options(&config.store);
@@ -72,6 +78,16 @@ impl Program for Lastmile {
         // The lock is held until the last part has ended.
         context.tasks.ended().await;
         Ok(())
+    }
+}
+
+/// Says that positions do not go where the environment may make people look for them.
+fn warn_of_mongodb(named: bool) {
+    if named {
+        tracing::warn!(
+            "MONGODB_URI is set, and this program stores in SQLite whatever it says; to store in MongoDB run \
+             the services broker, subscriber and api, or docker compose up"
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use lake::schedule::CronSchedule;
 use serde::{Deserialize, Serialize};
-use service::{Common, HumanDuration, Problems};
+use service::{Common, HumanDuration, Problems, Secret};
 
 /// Settings of all parts.
 #[derive(Debug, Default, Args, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct StoreSettings {
     /// [default: 5m]
     #[arg(long, env = "LASTMILE_MAX_FUTURE_SKEW", value_name = "DURATION")]
     pub max_future_skew: Option<HumanDuration>,
+    /// Known only to say that it is not heeded: this program stores in SQLite
+    #[arg(long, env = "MONGODB_URI", value_name = "URI", hide = true)]
+    pub mongodb_uri: Option<Secret<String>>,
 }
 
 /// Settings of the lake.
@@ -90,6 +93,9 @@ pub struct StoreConfig {
     pub path: PathBuf,
     /// How far into the future a point may be dated and become last.
     pub max_future_skew: HumanDuration,
+    /// Whether the environment names a MongoDB, which is not heeded.
+    #[serde(skip)]
+    pub mongodb_named: bool,
 }
 
 /// The lake's settings in effect.
@@ -138,6 +144,7 @@ impl Config {
                 .store
                 .max_future_skew
                 .unwrap_or(HumanDuration::from_secs(5 * 60)),
+            mongodb_named: settings.store.mongodb_uri.is_some(),
         };
         match (broker, subscriber, api, lake) {
             (Some(broker), Some(subscriber), Some(api), Some(lake)) => Ok(Self {

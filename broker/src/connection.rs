@@ -40,6 +40,8 @@ use crate::protocol::Violation;
 use crate::protocol::control::{self, Control};
 use crate::retained::{Retained, RetainedStore};
 use crate::session::delivery::Delivery;
+use crate::session::window::Origin;
+use crate::share::{Groups, Shares};
 use crate::takeover::Claims;
 
 /// Most bytes read at once.
@@ -60,6 +62,7 @@ pub(crate) struct Front {
     pub(crate) fanout: Fanout,
     pub(crate) retained: RetainedStore,
     pub(crate) claims: Claims,
+    pub(crate) groups: Groups,
     /// Cancelled when intake is to stop.
     pub(crate) intake: CancellationToken,
     /// End of the log when this process began.
@@ -76,7 +79,7 @@ pub(crate) struct Front {
     pub(crate) ack_before_commit: bool,
 }
 
-/// Where deliveries come from.
+/// Where deliveries come from that are this client's alone.
 #[derive(Debug)]
 enum Source {
     Persistent(Box<Delivery>),
@@ -103,6 +106,19 @@ impl Source {
             Self::Persistent(delivery) => delivery.is_hungry(),
             Self::Live(live) => live.is_hungry(),
         }
+    }
+
+    /// Takes acknowledgements; others' are left alone.
+    fn acknowledge(&mut self, acknowledged: &[Origin]) {
+        let Self::Persistent(delivery) = self else {
+            return;
+        };
+        for origin in acknowledged {
+            if let Origin::Session { seq } = origin {
+                delivery.acknowledge(*seq);
+            }
+        }
+        delivery.keep_place();
     }
 
     fn pump(&mut self, out: &mut Outbound) {
@@ -167,6 +183,9 @@ struct Connection<R, W> {
     input: Input,
     out: Outbound,
     source: Source,
+    shares: Shares,
+    /// Whether the shared subscriptions are to send first: neither side takes the whole window each time.
+    shares_first: bool,
     appending: Option<Appending>,
     pending: VecDeque<Pending>,
     pending_messages: usize,
@@ -200,6 +219,7 @@ where
         client_id,
         claim,
         source,
+        shares,
         out,
     } = match admitted {
         Ok(admitted) => admitted,
@@ -219,6 +239,8 @@ where
         input,
         out,
         source,
+        shares,
+        shares_first: false,
         appending: None,
         pending: VecDeque::new(),
         pending_messages: 0,

@@ -4,16 +4,18 @@
 //! - A PUBACK leaves after the group commit that holds the message, in the order of publishing.
 //! - A persistent session is served from the log: at least once, in order, from its lowest unacknowledged
 //!   message, through restarts and crashes of client and broker.
+//! - A shared subscription, `$share/<group>/<filter>`, is served from the log too: each message to one member,
+//!   and what a member did not acknowledge before it left to another.
 //! - A clean session gets a live copy, best effort; what a slow one misses is counted.
 //! - Nothing is evicted: when the log has no room, clients are not read.
 //!
 //! # Ways through the code
 //! [`start`] binds and spawns. `connection` is one task per client; its hot path, `connection::intake`, turns
 //! every packet of a read into one batch of records. `protocol` is MQTT on the wire. `session` serves persistent
-//! sessions, `fanout` the clean ones.
+//! sessions, `fanout` the clean ones, `share` the groups of shared subscriptions.
 //!
 //! # Not here
-//! Payloads are not looked at. QoS 2, MQTT 5, TLS, WebSocket, users and shared subscriptions are not served yet.
+//! Payloads are not looked at. QoS 2, MQTT 5, TLS, WebSocket and users are not served yet.
 
 mod connection;
 mod fanout;
@@ -23,6 +25,7 @@ mod retained;
 mod server;
 mod session;
 mod settings;
+mod share;
 mod takeover;
 
 pub use server::{Error, Handle, start};

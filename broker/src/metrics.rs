@@ -18,6 +18,7 @@ use service::Metrics as Registry;
 
 use crate::protocol::Violation;
 use crate::protocol::control::ConnectError;
+use crate::share::Groups;
 
 /// Handles of all metrics of the front. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,6 +45,19 @@ pub(crate) struct Metrics {
     pub(crate) live_subscriptions: Gauge,
     /// Retained messages held.
     pub(crate) retained: Gauge,
+    /// Shared subscriptions.
+    pub(crate) shares: ShareMetrics,
+}
+
+/// Handles of the metrics of shared subscriptions.
+#[derive(Debug, Clone)]
+pub(crate) struct ShareMetrics {
+    /// Groups, each a name and a filter.
+    pub(crate) groups: Gauge,
+    /// Members that are connected, summed over the groups.
+    pub(crate) members: Gauge,
+    /// Messages sent to a member because the one that had them left.
+    pub(crate) redelivered: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -150,6 +164,20 @@ impl Metrics {
                 "Subscriptions of clean sessions",
             ),
             retained: gauge("broker_retained_messages", "Retained messages held"),
+            shares: ShareMetrics {
+                groups: gauge(
+                    "broker_share_groups",
+                    "Groups of shared subscriptions, each a name and a filter; each holds the log from its place on",
+                ),
+                members: gauge(
+                    "broker_share_members",
+                    "Members that are connected, summed over the groups",
+                ),
+                redelivered: counter(
+                    "broker_share_redelivered_messages",
+                    "Messages sent to a member of a group because the one that had them left",
+                ),
+            },
         }
     }
 
@@ -168,6 +196,37 @@ impl Metrics {
         self.rejected
             .get_or_create(&RejectedLabels { reason })
             .inc();
+    }
+}
+
+/// Registers what is asked of the groups when `/metrics` is asked.
+pub(crate) fn watch_groups(registry: &Registry, groups: &Groups) {
+    registry.register_collector(Box::new(GroupCollector(groups.clone())));
+}
+
+/// Asks the groups when `/metrics` is asked. One number per group would be too many labels.
+#[derive(Debug)]
+struct GroupCollector(Groups);
+
+impl Collector for GroupCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (sum, most) = self.0.lag();
+        for (name, help, value) in [
+            (
+                "broker_share_lag_records",
+                "Log records not done with, summed over the groups of shared subscriptions",
+                sum,
+            ),
+            (
+                "broker_share_lag_max_records",
+                "Log records not done with by the group that is furthest behind",
+                most,
+            ),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        Ok(())
     }
 }
 

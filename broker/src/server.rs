@@ -14,8 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::connection::{self, Front};
 use crate::fanout::{self, Fanout, RelayError, Timing};
-use crate::metrics::{Metrics, Reason};
+use crate::metrics::{self, Metrics, Reason};
 use crate::retained::RetainedStore;
+use crate::share::Groups;
 use crate::takeover::Claims;
 use crate::{Config, session};
 
@@ -77,6 +78,8 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     fanout::start(&fanout, &log, Timing::default(), context)?;
     let sessions = i64::try_from(session::count(&log)).unwrap_or(i64::MAX);
     metrics.sessions.set(sessions);
+    let groups = Groups::open(&log, report.next, metrics.shares.clone());
+    metrics::watch_groups(&context.metrics, &groups);
     let front = Arc::new(Front {
         clock: Arc::clone(&context.clock),
         retained: RetainedStore::new(
@@ -85,6 +88,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
         ),
         fanout,
         claims: Claims::default(),
+        groups,
         intake: context.tasks.token(Stage::Intake),
         recovered: report.next,
         started_us: context.clock.now().as_micros(),

@@ -2,11 +2,13 @@
 //!
 //! A session is a cursor of the log, named `session/<client id>`: its place is the lowest message not yet
 //! acknowledged, its metadata are the subscriptions. There is no other table of sessions, in memory or on disk.
+//! Shared subscriptions are not in it: the groups know their members, see [`crate::share`].
 //!
 //! Invariants: a subscription is on disk before its SUBACK; the place never passes an unacknowledged message;
 //! a cursor pins the log exactly while it has subscriptions.
 
 pub(crate) mod delivery;
+pub(crate) mod ledger;
 pub(crate) mod window;
 
 use bytes::Bytes;
@@ -58,6 +60,11 @@ pub(crate) fn count(log: &Log) -> usize {
     let cursors = log.cursors().list();
     let sessions = cursors.iter().filter(|(name, _)| name.starts_with(PREFIX));
     sessions.count()
+}
+
+/// Tells whether a client has a session.
+pub(crate) fn exists(log: &Log, client_id: &str) -> bool {
+    log.cursors().get(&format!("{PREFIX}{client_id}")).is_some()
 }
 
 /// Forgets the session of a client; tells whether there was one.

@@ -12,6 +12,7 @@ use super::{Front, Source, read};
 use crate::protocol::control::{self, Connect, ConnectError};
 use crate::protocol::frame::{Split, split};
 use crate::session::{self, Session, delivery::Delivery};
+use crate::share::Shares;
 use crate::takeover::Claim;
 
 /// Why a connection did not come to be.
@@ -34,6 +35,7 @@ pub(super) struct Admitted {
     pub(super) client_id: Arc<str>,
     pub(super) claim: Claim,
     pub(super) source: Source,
+    pub(super) shares: Shares,
     pub(super) out: Outbound,
 }
 
@@ -82,11 +84,12 @@ pub(super) async fn admit(
         () = end.cancelled() => return Err(Refusal::Cancelled),
     };
     let mut out = Outbound::new(front.window);
-    let (source, session_present) = if connect.clean_session {
+    let (source, shares, session_present) = if connect.clean_session {
         if session::discard(&front.log, &client_id) {
             front.metrics.sessions.dec();
         }
-        (Source::Live(front.fanout.subscriber()), false)
+        let shares = Shares::begin(&front.groups, &client_id, false);
+        (Source::Live(front.fanout.subscriber()), shares, false)
     } else {
         tokio::select! {
             opened = open(front, &client_id) => opened?,
@@ -99,13 +102,14 @@ pub(super) async fn admit(
         client_id,
         claim,
         source,
+        shares,
         out,
     })
 }
 
-async fn open(front: &Front, client_id: &str) -> Result<(Source, bool), ConnectError> {
+async fn open(front: &Front, client_id: &Arc<str>) -> Result<(Source, Shares, bool), ConnectError> {
     let resumed = Session::resume(&front.log, client_id, front.recovered).map_err(|error| {
-        tracing::error!(%error, client_id, "a session cannot be read; its client is refused");
+        tracing::error!(%error, client_id = &**client_id, "a session cannot be read; its client is refused");
         ConnectError::Unavailable
     })?;
     let present = resumed.is_some();
@@ -118,8 +122,14 @@ async fn open(front: &Front, client_id: &str) -> Result<(Source, bool), ConnectE
         front.metrics.sessions.inc();
         (Session::begin(&front.log, client_id), 0)
     };
+    let shares = if present {
+        Shares::resume(&front.groups, client_id)
+    } else {
+        Shares::begin(&front.groups, client_id, true)
+    };
     let mut delivery = Delivery::new(&front.log, session, unsent);
+    // This sync is also the one that the shared subscriptions want before anything is sent.
     let begun = delivery.begin().await;
     begun.map_err(|_| ConnectError::Unavailable)?;
-    Ok((Source::Persistent(Box::new(delivery)), present))
+    Ok((Source::Persistent(Box::new(delivery)), shares, present))
 }

@@ -11,6 +11,7 @@ use crate::protocol::control::{self, Control};
 use crate::protocol::frame::{Frame, Split, split};
 use crate::protocol::{Violation, publish, topic};
 use crate::retained::Retained;
+use crate::session::window::Origin;
 
 /// Bytes that were read and not yet taken.
 #[derive(Debug, Default)]
@@ -81,8 +82,8 @@ pub(super) struct Taken {
     pub(super) retained: Vec<(u64, Retained)>,
     /// Messages by QoS.
     pub(super) received: [u64; 2],
-    /// Whether a subscriber acknowledged something.
-    pub(super) acknowledged: bool,
+    /// What a subscriber acknowledged.
+    pub(super) acknowledged: Vec<Origin>,
     /// The packet at which it stopped.
     pub(super) control: Option<Control>,
     /// The rule that was broken, after all that was taken.
@@ -127,7 +128,8 @@ fn one(
     match frame.first {
         control::PUBACK => {
             // An unknown id is an acknowledgement of something sent on an earlier connection.
-            taken.acknowledged |= out.window.acknowledge(control::puback(frame)?);
+            let origin = out.window.acknowledge(control::puback(frame)?);
+            taken.acknowledged.extend(origin);
         }
         control::PINGREQ if frame.body.is_empty() => {
             out.answers().extend_from_slice(&control::PINGRESP);

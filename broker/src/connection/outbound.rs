@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::protocol::publish::{self, Publish};
 use crate::retained::Retained;
-use crate::session::window::Window;
+use crate::session::window::{Origin, Window};
 
 /// A message for this client.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +18,8 @@ pub(crate) struct Message<'a> {
     pub(crate) qos: u8,
     pub(crate) retain: bool,
     pub(crate) dup: bool,
-    /// Its place in the log, if the session's place depends on its acknowledgement.
-    pub(crate) seq: Option<u64>,
+    /// Who is to know of its acknowledgement.
+    pub(crate) origin: Origin,
 }
 
 /// Bytes waiting at which no more are made.
@@ -80,7 +80,7 @@ impl Outbound {
     pub(crate) fn send(&mut self, message: &Message<'_>) -> bool {
         let mut packet_id = 0;
         if message.qos > 0 {
-            match self.window.push(message.seq) {
+            match self.window.push(message.origin) {
                 Some(id) => packet_id = id,
                 None => return false,
             }
@@ -117,7 +117,7 @@ impl Outbound {
                 qos,
                 retain: true,
                 dup: false,
-                seq: None,
+                origin: Origin::Memory,
             });
             if !sent {
                 self.retained.push_front((message, qos));

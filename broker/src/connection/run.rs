@@ -98,7 +98,14 @@ where
         }
         if self.ending.is_none() {
             self.out.pump_retained();
+            self.shares_first = !self.shares_first;
+            if self.shares_first {
+                self.shares.pump(&mut self.out);
+            }
             self.source.pump(&mut self.out);
+            if !self.shares_first {
+                self.shares.pump(&mut self.out);
+            }
         }
         let delivered = self.out.take_delivered();
         if delivered > 0 {
@@ -127,13 +134,17 @@ where
 
     async fn event(&mut self) -> Event {
         let (reads, ends) = (self.takes(), self.ending.is_some());
-        let delivers = !ends && self.out.has_room() && self.source.is_hungry();
+        let has_room = !ends && self.out.has_room();
+        let delivers = has_room && self.source.is_hungry();
+        let shares_deliver = has_room && self.shares.is_hungry(&self.out);
+        let window_is_full = self.out.window.is_full();
         let Self {
             reader,
             writer,
             input,
             out,
             source,
+            shares,
             appending,
             pending,
             ..
@@ -145,6 +156,7 @@ where
             Some(result) = maybe(appending.as_mut()) => Event::Appended(result),
             Some(result) = maybe(pending.front_mut().map(|p| &mut p.commit)) => Event::Committed(result),
             result = source.fetch(), if delivers => Event::Fetched(result),
+            result = shares.fetch(window_is_full), if shares_deliver => Event::Fetched(result),
             never = std::future::pending() => never,
         }
     }
@@ -203,8 +215,9 @@ where
             violation,
         } = intake::take(&mut self.input, &terms, &mut self.out);
         front.metrics.received(received);
-        if acknowledged && let Source::Persistent(delivery) = &mut self.source {
-            delivery.keep_place(&self.out);
+        if !acknowledged.is_empty() {
+            self.shares.acknowledge(&acknowledged);
+            self.source.acknowledge(&acknowledged);
         }
         self.control = control;
         self.ending = violation.map(End::Violation);
@@ -251,8 +264,9 @@ where
     pub(super) async fn finish(mut self, reason: &End, will: Option<Will>, claim: Claim) {
         let front = &self.front;
         self.report(reason);
+        drop(self.shares);
         if let Source::Persistent(delivery) = self.source {
-            delivery.end(&self.out);
+            delivery.end();
         }
         let left = async {
             while let Some(pending) = self.pending.pop_front() {

@@ -6,7 +6,7 @@ use ingest_log::LogError;
 
 use super::{Connection, Source};
 use crate::protocol::control::{self, Request};
-use crate::protocol::topic;
+use crate::protocol::topic::{Share, Wish, wish};
 use crate::session::Subscription;
 
 /// Most subscriptions of one client; beyond it SUBACK says failure.
@@ -28,20 +28,25 @@ impl<R, W> Connection<R, W> {
         let since = self.front.log.next_durable().max(self.appended_to);
         let mut granted = Vec::with_capacity(requests.len());
         let mut accepted: Vec<Subscription> = Vec::new();
+        let mut shared = false;
         for Request { filter, qos } in requests {
-            let new = accepted
-                .iter()
-                .filter(|other| !self.source.has(&other.filter));
-            let count = self.source.subscriptions() + new.count();
-            let known = self.source.has(&filter) || accepted.iter().any(|s| s.filter == filter);
-            if !topic::is_served(&filter) || !known && count >= MAX_SUBSCRIPTIONS {
-                granted.push(None);
-                continue;
-            }
             let qos = qos.min(MAX_QOS);
-            granted.push(Some(qos));
-            accepted.push(Subscription { filter, qos, since });
+            let accepts = match wish(&filter) {
+                _ if !self.has_room_for(&filter, &accepted) => false,
+                Wish::Refused => false,
+                Wish::Shared(share) => {
+                    let joined = self.share(share, qos, since);
+                    shared |= joined;
+                    joined
+                }
+                Wish::Plain => {
+                    accepted.push(Subscription { filter, qos, since });
+                    true
+                }
+            };
+            granted.push(accepts.then_some(qos));
         }
+        // Retained messages are not for shared subscriptions.
         let wanted: Vec<_> = accepted.iter().map(|s| (s.filter.clone(), s.qos)).collect();
         match &mut self.source {
             Source::Persistent(delivery) if !accepted.is_empty() => {
@@ -54,9 +59,33 @@ impl<R, W> Connection<R, W> {
                 }
             }
         }
+        if shared {
+            self.front.log.cursors().sync().await?;
+        }
         control::put_suback(self.out.answers(), packet_id, &granted);
         self.send_retained(&wanted);
         Ok(())
+    }
+
+    /// Tells whether one more filter is within the bound, or is there already.
+    fn has_room_for(&self, filter: &str, accepted: &[Subscription]) -> bool {
+        let new = accepted.iter().filter(|s| !self.source.has(&s.filter));
+        self.source.subscriptions() + self.shares.len() + new.count() < MAX_SUBSCRIPTIONS
+            || self.source.has(filter)
+            || self.shares.has(filter)
+            || accepted.iter().any(|s| s.filter == filter)
+    }
+
+    /// Becomes a member of a group; tells whether it is one.
+    fn share(&mut self, share: Share<'_>, qos: u8, since: u64) -> bool {
+        let joined = self.shares.subscribe(share, qos, since);
+        if let Err(error) = &joined
+            && let Some(suppressed) = self.front.warning.permit()
+        {
+            let (client_id, share) = (&*self.client_id, share.key);
+            tracing::warn!(client_id, share, %error, suppressed, "a shared subscription was refused");
+        }
+        joined.is_ok()
     }
 
     /// Queues each retained message once, with the highest QoS any of the filters was granted.
@@ -84,6 +113,13 @@ impl<R, W> Connection<R, W> {
         packet_id: NonZeroU16,
         filters: &[String],
     ) -> Result<(), LogError> {
+        let mut left = false;
+        for filter in filters {
+            left |= self.shares.unsubscribe(filter);
+        }
+        if left {
+            self.front.log.cursors().sync().await?;
+        }
         match &mut self.source {
             Source::Persistent(delivery) => delivery.unsubscribe(filters).await?,
             Source::Live(live) => filters.iter().for_each(|filter| live.unsubscribe(filter)),

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::entry::{self, Entries, Entry};
 use crate::connection::outbound::{Message, Outbound};
+use crate::session::window::Origin;
 
 /// The queue, between the dispatcher and the subscriber's connection.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Taken {
                 qos: entry.qos,
                 retain: false,
                 dup: false,
-                seq: None,
+                origin: Origin::Memory,
             };
             if !out.has_room() || !out.send(&message) {
                 return;

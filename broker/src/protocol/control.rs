@@ -150,7 +150,7 @@ pub(crate) fn control(frame: &Frame<'_>) -> Result<Control, Violation> {
             topic_filters,
         } => {
             let requests = topic_filters.into_iter().map(|(filter, qos)| {
-                topic::filter(&filter)?;
+                topic::requested(&filter)?;
                 Ok(Request {
                     filter: filter.to_string(),
                     qos: qos.value(),
@@ -164,7 +164,7 @@ pub(crate) fn control(frame: &Frame<'_>) -> Result<Control, Violation> {
             topic_filters,
         } => {
             for filter in &topic_filters {
-                topic::filter(filter)?;
+                topic::requested(filter)?;
             }
             let filters = topic_filters.iter().map(ToString::to_string);
             Ok(Control::Unsubscribe(packet_id, filters.collect()))

@@ -46,15 +46,120 @@ pub(crate) fn filter(filter: &str) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Tells whether the broker serves a filter that is right by the rules.
+/// How a shared subscription begins.
+const SHARE: &str = "$share/";
+
+/// Checks a filter of SUBSCRIBE or UNSUBSCRIBE as far as a wrong one is to close the connection.
 ///
-/// Shared subscriptions are not served, and a filter's depth is limited; SUBACK then says failure.
-pub(crate) fn is_served(filter: &str) -> bool {
-    let shared = filter == "$share" || filter.starts_with("$share/");
-    !shared && filter.split('/').count() <= MAX_FILTER_LEVELS
+/// What begins as a shared subscription is right here if it is a text: [`wish`] tells the rest.
+///
+/// # Errors
+/// The rule that is broken.
+pub(crate) fn requested(requested: &str) -> Result<(), Violation> {
+    if requested.starts_with(SHARE) && !requested.contains('\0') {
+        return Ok(());
+    }
+    filter(requested)
+}
+
+/// What a filter asks for that passed [`requested`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish<'a> {
+    /// A subscription of its own.
+    Plain,
+    /// A place in a group.
+    Shared(Share<'a>),
+    /// Something that SUBACK says failure to: too many levels, or no valid shared subscription.
+    Refused,
+}
+
+/// A shared subscription: `$share/<group>/<filter>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share<'a> {
+    /// Group and filter as they were given, `<group>/<filter>`. The name of a group has no `/`, so no two
+    /// shared subscriptions have the same key.
+    pub(crate) key: &'a str,
+    pub(crate) filter: &'a str,
+}
+
+/// Tells what a filter asks for.
+pub(crate) fn wish(requested: &str) -> Wish<'_> {
+    let Some(key) = requested.strip_prefix(SHARE) else {
+        return if requested == "$share" || is_too_deep(requested) {
+            Wish::Refused
+        } else {
+            Wish::Plain
+        };
+    };
+    match key.split_once('/') {
+        Some((group, shared))
+            if !group.is_empty()
+                && !group.contains(['+', '#'])
+                && filter(shared).is_ok()
+                && !is_too_deep(shared)
+                && !shared.starts_with(SHARE) =>
+        {
+            Wish::Shared(Share {
+                key,
+                filter: shared,
+            })
+        }
+        _ => Wish::Refused,
+    }
+}
+
+fn is_too_deep(filter: &str) -> bool {
+    filter.split('/').count() > MAX_FILTER_LEVELS
 }
 
 /// Tells whether `topic` is the broker's own, out of reach of wildcards on the first level.
 pub(crate) fn is_own(topic: &str) -> bool {
     topic.starts_with('$')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_subscriptions_have_a_name_and_a_filter() {
+        let valid = [
+            ("$share/g/a", "g/a", "a"),
+            ("$share/g/#", "g/#", "#"),
+            ("$share/g//", "g//", "/"),
+            ("$share/g/a/+/b", "g/a/+/b", "a/+/b"),
+            ("$share/$x/$SYS/#", "$x/$SYS/#", "$SYS/#"),
+            ("$share/é t/a", "é t/a", "a"),
+        ];
+        for (text, key, filter) in valid {
+            assert_eq!(requested(text), Ok(()), "{text}");
+            assert_eq!(wish(text), Wish::Shared(Share { key, filter }), "{text}");
+        }
+        let deep = format!("$share/g/{}", "/".repeat(MAX_FILTER_LEVELS));
+        let refused = [
+            "$share",
+            "$share/",
+            "$share/g",
+            "$share/g/",
+            "$share//a",
+            "$share/+/a",
+            "$share/#",
+            "$share/g+/a",
+            "$share/g#/a",
+            "$share/#/a",
+            "$share/g/a#",
+            "$share/g/#/a",
+            "$share/g/a/b+",
+            "$share/g/$share/h/a",
+            &*deep,
+        ];
+        for share in refused {
+            assert_eq!(requested(share), Ok(()), "{share}");
+            assert_eq!(wish(share), Wish::Refused, "{share}");
+        }
+        assert_eq!(requested("$share/g/a\0"), Err(Violation::Text));
+        for plain in ["$shared/g/a", "a/$share/g", "$sharex", "#"] {
+            assert_eq!(wish(plain), Wish::Plain, "{plain}");
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! Serves a persistent session from the log.
 //!
 //! Invariants: records are looked at in order, each once per connection; what is sent with QoS 1 stays in the
-//! window until its PUBACK; the session's place is the lowest unacknowledged record, or the first one not yet
+//! window, and in the ledger, until its PUBACK; the session's place is the lowest unacknowledged record, or the first one not yet
 //! looked at. While window or output are full nothing is read: the log holds the rest.
 
 use ingest_log::{Chunk, Log, LogError, Reader, Record};
 
+use super::ledger::Ledger;
+use super::window::Origin;
 use super::{Session, Subscription};
 use crate::connection::outbound::{Message, Outbound};
 use crate::protocol::filter_index::FilterIndex;
@@ -20,6 +22,8 @@ pub(crate) struct Delivery {
     reader: Option<Reader>,
     /// Records that were read, and how many of them were looked at.
     chunk: Option<(Chunk, usize)>,
+    /// What was sent with QoS 1 and not yet acknowledged.
+    ledger: Ledger,
     /// First record not looked at.
     place: u64,
     /// What lies below may have been sent before: again it goes with DUP, and with QoS 0 not at all.
@@ -43,6 +47,7 @@ impl Delivery {
             wanted: FilterIndex::default(),
             reader: None,
             chunk: None,
+            ledger: Ledger::default(),
             place: session.next(),
             unsent,
             session,
@@ -135,19 +140,25 @@ impl Delivery {
             return;
         };
         for record in chunk.iter().skip(*looked_at) {
-            if !out.has_room() || !send(&self.wanted, self.unsent, &record, out) {
+            if !out.has_room() || !send(&self.wanted, self.unsent, &record, out, &mut self.ledger) {
                 return;
             }
             *looked_at += 1;
             self.place = record.seq + 1;
         }
         self.chunk = None;
-        self.keep_place(out);
+        self.keep_place();
+    }
+
+    /// Takes an acknowledgement; [`Delivery::keep_place`] makes something of it.
+    pub(crate) fn acknowledge(&mut self, seq: u64) {
+        let waited = self.ledger.acknowledge(seq);
+        debug_assert!(waited, "window and ledger hold the same");
     }
 
     /// Moves the session's place up to what is done with.
-    pub(crate) fn keep_place(&mut self, out: &Outbound) {
-        let place = out.window.lowest().unwrap_or(self.place);
+    pub(crate) fn keep_place(&mut self) {
+        let place = self.ledger.lowest().unwrap_or(self.place);
         self.session.move_to(&self.log, place);
     }
 
@@ -161,8 +172,8 @@ impl Delivery {
     }
 
     /// Leaves the session for the next connection of the client.
-    pub(crate) fn end(mut self, out: &Outbound) {
-        self.keep_place(out);
+    pub(crate) fn end(mut self) {
+        self.keep_place();
         self.session.set_sent_to(Some(self.place.max(self.unsent)));
         self.session.put(&self.log);
     }
@@ -174,6 +185,7 @@ fn send(
     unsent: u64,
     record: &Record<'_>,
     out: &mut Outbound,
+    ledger: &mut Ledger,
 ) -> bool {
     let mut granted = None;
     wanted.for_each_match(record.topic, |(), wanted| {
@@ -189,12 +201,16 @@ fn send(
     if again && qos == 0 {
         return true;
     }
-    out.send(&Message {
+    let sent = out.send(&Message {
         topic: record.topic,
         payload: record.payload,
         qos,
         retain: false,
         dup: again,
-        seq: Some(record.seq),
-    })
+        origin: Origin::Session { seq: record.seq },
+    });
+    if sent && qos > 0 {
+        ledger.push(record.seq);
+    }
+    sent
 }

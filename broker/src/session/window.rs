@@ -1,11 +1,25 @@
-//! QoS 1 messages that are on their way to one subscriber.
+//! QoS 1 messages that are on their way to one subscriber, and whose they are.
 //!
 //! Packet ids are given out in a circle, so a message's place in the queue follows from its id. Invariants: no
 //! id is given out twice while it is in the queue; the queue is never longer than its limit; its first entry is
 //! not acknowledged.
+//!
+//! A connection has one window for all it is sent. Which record an acknowledgement completes, and for whom, is
+//! in the entry's [`Origin`]; what follows from it is up to that one.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
+
+/// Where a message came from, and so who is to know of its acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Memory: retained messages and the live copy. Nobody is.
+    Memory,
+    /// The session's own subscriptions.
+    Session { seq: u64 },
+    /// A shared subscription of this connection, by its number.
+    Share { number: u32, seq: u64 },
+}
 
 /// The queue. Acknowledgements may come in any order.
 #[derive(Debug)]
@@ -18,8 +32,7 @@ pub(crate) struct Window {
 
 #[derive(Debug)]
 struct InFlight {
-    /// Its place in the log; `None` for what did not come from there.
-    seq: Option<u64>,
+    origin: Origin,
     acknowledged: bool,
 }
 
@@ -42,36 +55,29 @@ impl Window {
     }
 
     /// Adds a message and returns its packet id; `None` when the window is full.
-    pub(crate) fn push(&mut self, seq: Option<u64>) -> Option<u16> {
+    pub(crate) fn push(&mut self, origin: Origin) -> Option<u16> {
         if self.is_full() {
             return None;
         }
         let id = plus(self.first_id, self.queue.len());
         self.queue.push_back(InFlight {
-            seq,
+            origin,
             acknowledged: false,
         });
         Some(id)
     }
 
-    /// Takes an acknowledgement; `false` when nothing waits for it.
-    pub(crate) fn acknowledge(&mut self, id: NonZeroU16) -> bool {
+    /// Takes an acknowledgement and returns whose it is; `None` when nothing waits for it.
+    pub(crate) fn acknowledge(&mut self, id: NonZeroU16) -> Option<Origin> {
         let place = distance(self.first_id, id.get());
-        match self.queue.get_mut(place) {
-            Some(entry) if !entry.acknowledged => entry.acknowledged = true,
-            _ => return false,
-        }
+        let entry = self.queue.get_mut(place).filter(|e| !e.acknowledged)?;
+        entry.acknowledged = true;
+        let origin = entry.origin;
         while self.queue.front().is_some_and(|entry| entry.acknowledged) {
             self.queue.pop_front();
             self.first_id = plus(self.first_id, 1);
         }
-        true
-    }
-
-    /// Returns the lowest place in the log that is not acknowledged.
-    pub(crate) fn lowest(&self) -> Option<u64> {
-        let mut open = self.queue.iter().filter(|entry| !entry.acknowledged);
-        open.find_map(|entry| entry.seq)
+        Some(origin)
     }
 }
 
@@ -95,41 +101,44 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against a map from id to place, over several rounds of the circle.
+        /// Against a map from id to origin, over several rounds of the circle.
         #[test]
         fn the_window_agrees_with_a_map(
             limit in 1_usize..9,
             start in prop_oneof![Just(1_u16), 65_530_u16..],
-            steps in proptest::collection::vec((any::<bool>(), 0_usize..10), 1..200),
+            steps in proptest::collection::vec((any::<bool>(), 0_usize..10, 0_u32..3), 1..200),
         ) {
             let mut window = Window::new(limit);
             window.first_id = start;
-            let (mut model, mut seq) = (BTreeMap::<u16, u64>::new(), 100);
-            for (send, which) in steps {
+            let (mut model, mut seq) = (BTreeMap::<u16, Origin>::new(), 100);
+            for (send, which, number) in steps {
                 if send {
-                    if let Some(id) = window.push(Some(seq)) {
+                    let origin = match number {
+                        0 => Origin::Session { seq },
+                        number => Origin::Share { number, seq },
+                    };
+                    if let Some(id) = window.push(origin) {
                         prop_assert!(id > 0);
-                        prop_assert_eq!(model.insert(id, seq), None);
+                        prop_assert_eq!(model.insert(id, origin), None);
                         seq += 1;
                     } else {
                         prop_assert!(window.is_full());
                     }
                 } else if let Some(id) = model.keys().copied().nth(which) {
-                    model.remove(&id);
+                    let origin = model.remove(&id);
                     let id = NonZeroU16::new(id).unwrap();
-                    prop_assert!(window.acknowledge(id));
-                    prop_assert!(!window.acknowledge(id));
+                    prop_assert_eq!(window.acknowledge(id), origin);
+                    prop_assert_eq!(window.acknowledge(id), None);
                 }
                 prop_assert!(window.queue.len() <= limit);
-                prop_assert_eq!(window.lowest(), model.values().copied().min());
             }
         }
 
         #[test]
         fn unknown_ids_are_told_apart(id in 2_u16..) {
             let mut window = Window::new(10);
-            window.push(None);
-            prop_assert!(!window.acknowledge(NonZeroU16::new(id).unwrap()));
+            window.push(Origin::Memory);
+            prop_assert_eq!(window.acknowledge(NonZeroU16::new(id).unwrap()), None);
         }
     }
 }

@@ -12,13 +12,13 @@ use tokio::io::AsyncWriteExt;
 
 use crate::client::{Client, QOS_1, publish};
 
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Process {
-    fn start(dir: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(dir: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_broker"))
             .arg("--data")
             .arg(dir)
@@ -43,7 +43,7 @@ impl Process {
         Self { child, addr }
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -105,14 +105,14 @@ async fn lost_in_a_kill(dir: &Path, arguments: &[&str], round: u32, acks: usize)
 }
 
 /// Reads PUBACKs until the connection ends.
-struct BufferedAcks(tokio::io::BufReader<tokio::net::tcp::OwnedReadHalf>);
+pub(crate) struct BufferedAcks(tokio::io::BufReader<tokio::net::tcp::OwnedReadHalf>);
 
 impl BufferedAcks {
-    fn new(read: tokio::net::tcp::OwnedReadHalf) -> Self {
+    pub(crate) fn new(read: tokio::net::tcp::OwnedReadHalf) -> Self {
         Self(tokio::io::BufReader::new(read))
     }
 
-    async fn next(&mut self) -> Option<u16> {
+    pub(crate) async fn next(&mut self) -> Option<u16> {
         let mut ack = [0; 4];
         tokio::io::AsyncReadExt::read_exact(&mut self.0, &mut ack)
             .await

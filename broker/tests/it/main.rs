@@ -16,3 +16,5 @@ mod mosquitto;
 mod protocol;
 mod publish;
 mod sessions;
+mod share;
+mod share_load;

@@ -178,7 +178,7 @@ async fn subscriptions_are_granted_as_far_as_they_are_served() {
             ("a", 0),
             ("b", 1),
             ("c", 2),
-            ("$share/g/a", 1),
+            ("$share/g", 1),
             (&*deep, 1),
             ("$SYS/#", 0),
         ];

@@ -265,12 +265,12 @@ impl Chunk {
         self.seqs.clone()
     }
 
-    /// Returns the number of records, at least one.
+    /// Returns the number of records; at least one, unless some were left out by [`Chunk::advance`].
     pub fn len(&self) -> usize {
         length(self.seqs.end - self.seqs.start)
     }
 
-    /// Tells whether there is no record, which never is the case.
+    /// Tells whether there is no record, which is the case only when [`Chunk::advance`] left out all.
     pub fn is_empty(&self) -> bool {
         self.seqs.is_empty()
     }
@@ -278,6 +278,13 @@ impl Chunk {
     /// Iterates over the records.
     pub fn iter(&self) -> Records<'_> {
         Records(&self.bytes)
+    }
+
+    /// Leaves out the first records, at most all of them; it copies nothing.
+    pub fn advance(&mut self, records: usize) {
+        let left_out = (records as u64).min(self.seqs.end - self.seqs.start);
+        self.bytes = behind(std::mem::take(&mut self.bytes), left_out);
+        self.seqs.start += left_out;
     }
 
     /// Returns a record's payload without copying it; it keeps the whole chunk in memory.

@@ -1,0 +1,285 @@
+//! Shared subscriptions, `$share/<group>/<filter>`: a group takes what its filter matches, and each record goes
+//! to one of its members.
+//!
+//! A group is a name and a filter; the same name with another filter is another group. It is a cursor of the
+//! log, `share/<group>/<filter>`, whose place is the lowest record that no member has acknowledged and whose
+//! metadata are the members with persistent sessions. Promises:
+//! - A subscription is on disk before its SUBACK; a new group begins at the log's end.
+//! - At least once: what a member has not acknowledged when it leaves goes to the others first of all, with DUP,
+//!   or waits for the next to come. With no member connected nothing is read and the log holds it.
+//! - A group ends when its last member leaves for good: a clean session with its connection, a persistent one
+//!   by UNSUBSCRIBE or when it is discarded.
+//!
+//! Bounds: [`MAX_GROUPS`], [`roster::MAX_MEMBERS`] per group and [`membership::MAX_MEMBERSHIPS`] per client, with SUBACK
+//! failure beyond; what is held and returned in a group is at most the windows of its members.
+//!
+//! Locks: the registry before a group's state, and neither is held over an await.
+
+mod core;
+mod group;
+mod membership;
+mod roster;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ingest_log::Log;
+use service::ErrorChain;
+
+use self::group::{Group, cursor_name};
+pub(crate) use self::membership::Shares;
+use self::roster::Roster;
+use crate::metrics::ShareMetrics;
+use crate::protocol::topic::{Share, Wish, wish};
+use crate::session;
+
+/// Prefix of the cursors that are groups.
+const PREFIX: &str = "share/";
+/// Most groups. Each holds the log from its place on.
+const MAX_GROUPS: usize = 1024;
+
+/// All groups. Cheap to clone; all clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Groups(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    log: Log,
+    metrics: ShareMetrics,
+    registry: Mutex<Registry>,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    /// By key.
+    groups: HashMap<Box<str>, Arc<Group>>,
+    /// The groups in which a client is a member with a persistent session.
+    of_client: HashMap<Arc<str>, Vec<Arc<Group>>>,
+}
+
+/// Why a client does not become a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum JoinError {
+    #[error("there are too many groups")]
+    TooManyGroups,
+    #[error("the group has too many members")]
+    TooManyMembers,
+    #[error("the client has too many shared subscriptions")]
+    TooManyMemberships,
+    #[error("the group's cursor cannot be read: another version wrote it")]
+    Unreadable,
+}
+
+/// How a client takes part in a group.
+#[derive(Debug, Clone)]
+struct Joined {
+    group: Arc<Group>,
+    /// The group's number of the member.
+    member: u64,
+    qos: u8,
+}
+
+impl Groups {
+    /// Takes the groups up as the log has them; what was durable before this process began lies below
+    /// `recovered`.
+    ///
+    /// Members whose session is gone are struck, and groups without members end: clean sessions do not
+    /// outlive the process.
+    pub(crate) fn open(log: &Log, recovered: u64, metrics: ShareMetrics) -> Self {
+        let mut registry = Registry::default();
+        for (name, cursor) in log.cursors().list() {
+            let Some(key) = name.strip_prefix(PREFIX) else {
+                continue;
+            };
+            let requested = format!("${name}");
+            let Wish::Shared(share) = wish(&requested) else {
+                tracing::error!(
+                    name,
+                    "a group's cursor has a name that is none; it is left alone"
+                );
+                continue;
+            };
+            let mut roster = match Roster::from_meta(&cursor.meta) {
+                Ok(roster) => roster,
+                Err(error) => {
+                    let error = ErrorChain(&error);
+                    tracing::error!(%error, name, "a group cannot be read; it holds the log and is not served");
+                    continue;
+                }
+            };
+            let members: Vec<_> = roster.persistent().cloned().collect();
+            for client_id in members {
+                if !session::exists(log, &client_id) {
+                    roster.strike(&client_id);
+                }
+            }
+            if roster.is_empty() {
+                log.cursors().remove(&name);
+                continue;
+            }
+            let unsent = roster.sent_to().unwrap_or(recovered);
+            let group = Group::new(log, key, share.filter, cursor.next, unsent, roster);
+            registry.add(Arc::new(group));
+        }
+        let groups = Self(Arc::new(Shared {
+            log: log.clone(),
+            metrics,
+            registry: Mutex::new(registry),
+        }));
+        groups.0.metrics.groups.set(groups.lock().count());
+        groups
+    }
+
+    /// Makes a client that has just connected a member of the group, or changes the QoS of one that has a
+    /// persistent session there. The group begins at `since` if it is new.
+    ///
+    /// The change is durable after a sync of the log's cursors.
+    fn join(
+        &self,
+        share: Share<'_>,
+        client_id: &Arc<str>,
+        persistent: bool,
+        qos: u8,
+        since: u64,
+    ) -> Result<Joined, JoinError> {
+        let mut registry = self.lock();
+        let group = self.find_or_begin(&mut registry, share, since)?;
+        let mut state = group.lock();
+        if !state.roster.admits(client_id) {
+            return Err(JoinError::TooManyMembers);
+        }
+        if persistent && state.roster.granted(client_id) != Some(qos) {
+            state.roster.enrol(client_id, qos);
+            registry.enrol(client_id, &group);
+        }
+        let member = group.join(&mut state, client_id);
+        drop(state);
+        self.0.metrics.members.inc();
+        Ok(Joined { group, member, qos })
+    }
+
+    fn find_or_begin(
+        &self,
+        registry: &mut Registry,
+        share: Share<'_>,
+        since: u64,
+    ) -> Result<Arc<Group>, JoinError> {
+        let Shared { log, metrics, .. } = &*self.0;
+        if let Some(group) = registry.groups.get(share.key) {
+            return Ok(Arc::clone(group));
+        }
+        if log.cursors().get(&cursor_name(share.key)).is_some() {
+            return Err(JoinError::Unreadable);
+        }
+        if registry.groups.len() >= MAX_GROUPS {
+            return Err(JoinError::TooManyGroups);
+        }
+        let roster = Roster::default();
+        let group = Group::new(log, share.key, share.filter, since, since, roster);
+        let group = Arc::new(group);
+        registry.add(Arc::clone(&group));
+        metrics.groups.set(registry.count());
+        Ok(group)
+    }
+
+    /// Makes a client whose persistent session goes on a connected member of all its groups.
+    fn rejoin(&self, client_id: &Arc<str>) -> Vec<Joined> {
+        let registry = self.lock();
+        let groups = registry.of_client.get(client_id).into_iter().flatten();
+        let joined = groups.filter_map(|group| {
+            let mut state = group.lock();
+            let qos = state.roster.granted(client_id)?;
+            let member = group.join(&mut state, client_id);
+            drop(state);
+            self.0.metrics.members.inc();
+            Some(Joined {
+                group: Arc::clone(group),
+                member,
+                qos,
+            })
+        });
+        joined.collect()
+    }
+
+    /// Takes a connected member out; `for_good` also out of the roster. What it had goes to others.
+    fn leave(&self, joined: &Joined, client_id: &str, for_good: bool) {
+        let mut registry = self.lock();
+        let Joined { group, member, .. } = joined;
+        group.leave(&mut group.lock(), client_id, *member);
+        self.0.metrics.members.dec();
+        if for_good {
+            registry.strike(client_id, group);
+        }
+        self.settle(&mut registry, group);
+    }
+
+    /// Takes a client that has no session any more out of all groups for good.
+    ///
+    /// The change is durable after a sync of the log's cursors.
+    pub(crate) fn forget(&self, client_id: &str) {
+        let mut registry = self.lock();
+        for group in registry.of_client.remove(client_id).unwrap_or_default() {
+            group.lock().roster.strike(client_id);
+            self.settle(&mut registry, &group);
+        }
+    }
+
+    /// Ends a group that has no members any more, or keeps it as it is now.
+    fn settle(&self, registry: &mut Registry, group: &Group) {
+        let mut state = group.lock();
+        if state.roster.is_empty() {
+            group.end(&mut state);
+            registry.groups.remove(&group.key);
+            self.0.metrics.groups.set(registry.count());
+        } else {
+            group.put(&mut state);
+        }
+    }
+
+    /// Returns how many records the groups are behind the log's durable end: all together, and the one that
+    /// is the most.
+    pub(crate) fn lag(&self) -> (u64, u64) {
+        let groups: Vec<_> = self.lock().groups.values().cloned().collect();
+        let lags = groups.iter().map(|group| group.lag());
+        lags.fold((0, 0), |(sum, most), lag| (sum + lag, lag.max(most)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.0
+            .registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registry {
+    fn add(&mut self, group: Arc<Group>) {
+        let members: Vec<_> = group.lock().roster.persistent().cloned().collect();
+        for client_id in &members {
+            self.enrol(client_id, &group);
+        }
+        self.groups.insert(group.key.clone(), group);
+    }
+
+    fn enrol(&mut self, client_id: &Arc<str>, group: &Arc<Group>) {
+        let groups = self.of_client.entry(Arc::clone(client_id)).or_default();
+        if !groups.iter().any(|there| Arc::ptr_eq(there, group)) {
+            groups.push(Arc::clone(group));
+        }
+    }
+
+    fn strike(&mut self, client_id: &str, group: &Arc<Group>) {
+        if group.lock().roster.strike(client_id)
+            && let Some(groups) = self.of_client.get_mut(client_id)
+        {
+            groups.retain(|there| !Arc::ptr_eq(there, group));
+            if groups.is_empty() {
+                self.of_client.remove(client_id);
+            }
+        }
+    }
+
+    fn count(&self) -> i64 {
+        i64::try_from(self.groups.len()).unwrap_or(i64::MAX)
+    }
+}

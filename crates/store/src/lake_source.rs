@@ -1,7 +1,8 @@
 //! The offload's side of a store: rows by proven window, the windows themselves, and a lease.
 //!
 //! A window of a table is a range of one writer's sequences, `after < writer_seq <= to`. Windows of one
-//! writer are planned one at a time and never overlap, so each row falls into exactly one.
+//! writer are planned one at a time and never overlap, so each row falls into exactly one. A window's
+//! bounds say nothing of how many rows it holds: sequences may have gaps.
 
 use async_trait::async_trait;
 use model::{FleetEvent, Position, Reject};
@@ -41,14 +42,15 @@ impl LakeTable {
 pub struct WriterProgress {
     /// Identifies the writer, for good.
     pub writer_id: String,
-    /// Its committed sequence; 0 before the first row.
+    /// Its committed sequence, at or above that of its last proven row; 0 before the first.
     pub committed: u64,
 }
 
 /// A row with the writer's sequence that places it in a window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored<T> {
-    /// The writer's sequence, from 1, without gaps unless rows were purged.
+    /// The writer's sequence, from 1, ascending in the order stored, unique to the row. A store may
+    /// leave numbers out.
     pub writer_seq: u64,
     /// The row.
     pub row: T,

@@ -12,9 +12,9 @@
 //! - **Last is greatest.** The last position of an order or a deliverer is the one with the greatest
 //!   [`model::Position::recency`], whatever the order of arrival. A point from the future beyond the
 //!   configured skew is kept in history and never becomes last.
-//! - **Sequences are proven.** Every new row carries the writer that stored it and that writer's sequence.
-//!   Rows up to a writer's committed sequence are all visible and will never change in number, so the lake
-//!   may take them; see [`LakeSource::writers`].
+//! - **Sequences are proven.** Every new row carries the writer that stored it and that writer's sequence:
+//!   ascending, unique, never used again, perhaps with gaps. Rows up to a writer's committed sequence are
+//!   all visible and will never change in number, so the lake may take them; see [`LakeSource::writers`].
 
 pub mod conformance;
 pub mod error;

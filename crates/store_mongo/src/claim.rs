@@ -1,0 +1,261 @@
+//! Rows that were there already: duplicates, or orphans to take over.
+//!
+//! A row found under its `_id` is a duplicate when it is *proven*: its writer's `committed` has reached its
+//! sequence. If it is not, it was inserted by an append that has not committed yet, or never will: its process
+//! was killed, or it failed and gave its identity up. Such an orphan is in no window of the lake and would never
+//! be, and the message that brought it was not acknowledged; so whoever brings the message again sees to it:
+//!
+//! 1. Wait a moment for the other writer to commit, unless nobody is left to.
+//! 2. Fence it. Its `committed` is then final, and what it leaves unproven is nobody's.
+//! 3. Take each such row over: `{_id, w: old, s: old}` becomes `{w: me, s: a fresh number}`. Of several that try
+//!    one finds the row as it was; the others look again.
+//!
+//! A row that was taken over is new to its batch: the attempt that inserted it was never counted.
+//!
+//! Two living writers with the same messages could fence each other for ever. The older is the more
+//! impatient one, and each doubles its patience whenever it was fenced, so one of them comes through.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use mongodb::bson::doc;
+use serde::Deserialize;
+use store::LakeTable;
+use tokio::time::Instant;
+
+use crate::database::{Store, answer, rows_of};
+use crate::error::{Failure, Outcome};
+use crate::identity::{self, Identity, Pipeline, Progress};
+use crate::insert::{Numbered, Rows, insert};
+use crate::many::{self, Change, Update};
+use crate::tuning::Point;
+
+/// How long a writer that may be alive is waited for: longer than a batch usually takes.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// How much longer by a younger writer.
+const YOUNGER: u32 = 3;
+/// Most doublings of patience.
+const DOUBLINGS: u32 = 5;
+/// Between two looks at the other writer.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// Looks before the batch is given back: each time somebody else moved a row meanwhile.
+const LOOKS: usize = 8;
+/// Ids asked for in one query.
+const IDS: usize = 1_000;
+
+/// A row as found: who holds it.
+#[derive(Debug, Deserialize)]
+struct Held {
+    #[serde(rename = "_id")]
+    id: String,
+    w: String,
+    s: i64,
+}
+
+/// What there is to know of a contested row.
+enum Verdict {
+    Proven,
+    Mine(u64),
+    Orphan { writer: String, seq: i64 },
+    Unproven { writer: String, seq: i64 },
+    Gone,
+}
+
+/// The rows of one table that were there already, being looked into.
+pub(crate) struct Contest<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) rows: &'a dyn Rows,
+    pub(crate) identity: &'a mut Identity,
+    pub(crate) pipeline: &'a Pipeline,
+}
+
+impl Contest<'_> {
+    /// Decides about every contested row and returns those that are new to this batch, with their sequences.
+    /// The others are duplicates.
+    pub(crate) async fn settle(mut self, contested: Vec<Numbered>) -> Outcome<Vec<Numbered>> {
+        let mut open: Vec<usize> = contested.into_iter().map(|(index, _)| index).collect();
+        let mut taken: HashMap<usize, u64> = HashMap::new();
+        let mut new = Vec::new();
+        let mut known: HashMap<String, Progress> = HashMap::new();
+        for _ in 0..LOOKS {
+            if open.is_empty() {
+                return Ok(new);
+            }
+            let held = self.holders(&open).await?;
+            let mut writers: Vec<&str> = held.values().map(|row| row.w.as_str()).collect();
+            writers.sort_unstable();
+            writers.dedup();
+            writers.retain(|id| {
+                *id != self.identity.id && known.get(*id).is_none_or(|known| !known.is_final)
+            });
+            if !writers.is_empty() {
+                known.extend(identity::progress(self.store, &writers).await?);
+            }
+            let mut unproven = HashMap::new();
+            for row in held.values() {
+                if let Verdict::Unproven { writer, seq } = self.judge(Some(row), None, &known) {
+                    let needed = unproven.entry(writer).or_insert(seq);
+                    *needed = seq.max(*needed);
+                }
+            }
+            if !unproven.is_empty() {
+                known.extend(self.outwait(unproven).await?);
+                self.store.tuning().reach(Point::BeforeClaim).await;
+            }
+            let (mut claims, mut missing) = (Vec::new(), Vec::new());
+            for index in open.drain(..) {
+                let row = held.get(self.rows.id(index));
+                match self.judge(row, taken.get(&index).copied(), &known) {
+                    Verdict::Proven => {}
+                    Verdict::Mine(seq) => new.push((index, seq)),
+                    Verdict::Orphan { writer, seq } => claims.push((index, writer, seq)),
+                    // It came to be unproven only in this look: look again.
+                    Verdict::Unproven { writer, .. } => {
+                        return Err(Failure::unavailable(format!(
+                            "the writer {writer} was neither awaited nor fenced"
+                        )));
+                    }
+                    Verdict::Gone => missing.push((index, self.identity.next(self.rows.table()))),
+                }
+            }
+            open.extend(claims.iter().map(|(index, ..)| *index));
+            self.claim(claims, &mut taken).await?;
+            let there = insert(self.store, self.rows, &missing, &self.identity.id).await?;
+            let there: Vec<usize> = there.into_iter().map(|(index, _)| index).collect();
+            new.extend(
+                missing
+                    .into_iter()
+                    .filter(|(index, _)| !there.contains(index)),
+            );
+            open.extend(there);
+        }
+        if open.is_empty() {
+            return Ok(new);
+        }
+        Err(Failure::unavailable(format!(
+            "{} rows kept changing hands; write the batch again",
+            open.len()
+        )))
+    }
+
+    fn judge(
+        &self,
+        row: Option<&Held>,
+        taken: Option<u64>,
+        known: &HashMap<String, Progress>,
+    ) -> Verdict {
+        let Some(row) = row else { return Verdict::Gone };
+        let (writer, seq) = (row.w.clone(), row.s);
+        let table = self.rows.table();
+        let reached = |committed: u64| seq.cast_unsigned() <= committed;
+        if writer == self.identity.id {
+            // Only a number whose update was acknowledged is settled; see `claim`.
+            return match taken {
+                Some(taken) if taken == seq.cast_unsigned() => Verdict::Mine(taken),
+                _ if reached(self.identity.committed.of(table)) => Verdict::Proven,
+                _ => Verdict::Orphan { writer, seq },
+            };
+        }
+        match known.get(&writer) {
+            Some(known) if reached(known.committed.of(table)) => Verdict::Proven,
+            Some(known) if known.is_final => Verdict::Orphan { writer, seq },
+            _ => Verdict::Unproven { writer, seq },
+        }
+    }
+
+    /// Returns who holds the rows now. What is newest is read, not what a majority has: a row that was in the
+    /// way of an insertion must be seen. That it may yet be rolled back does no harm. If it is proven, a
+    /// majority has it; if not, it is taken over by an update that only succeeds where the row is.
+    async fn holders(&self, open: &[usize]) -> Outcome<HashMap<String, Held>> {
+        let collection = self.store.newest::<Held>(rows_of(self.rows.table()));
+        let mut held = HashMap::with_capacity(open.len());
+        for part in open.chunks(IDS) {
+            let ids: Vec<&str> = part.iter().map(|&index| self.rows.id(index)).collect();
+            let size = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            let mut found = answer(
+                collection
+                    .find(doc! { "_id": { "$in": ids } })
+                    .projection(doc! { "w": 1, "s": 1 })
+                    .batch_size(size),
+            )
+            .await?;
+            while answer(found.advance()).await? {
+                let row = found.deserialize_current()?;
+                held.insert(row.id.clone(), row);
+            }
+        }
+        Ok(held)
+    }
+
+    /// Waits until writers have committed what is needed or are fenced, and fences those that take too long.
+    async fn outwait(&self, needed: HashMap<String, i64>) -> Outcome<HashMap<String, Progress>> {
+        let table: LakeTable = self.rows.table();
+        let began = Instant::now();
+        let mut settled = HashMap::new();
+        let mut waiting = needed;
+        loop {
+            let given_up = waiting
+                .keys()
+                .filter(|id| began.elapsed() >= self.patience(id))
+                .cloned();
+            for id in given_up.collect::<Vec<_>>() {
+                let progress = identity::fence(self.store, &id, &self.identity.id).await?;
+                waiting.remove(&id);
+                settled.insert(id, progress);
+            }
+            if waiting.is_empty() {
+                return Ok(settled);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let ids: Vec<&str> = waiting.keys().map(String::as_str).collect();
+            for (id, progress) in identity::progress(self.store, &ids).await? {
+                let needed = waiting.get(&id).copied().unwrap_or_default();
+                if progress.is_final || progress.committed.of(table) >= needed.cast_unsigned() {
+                    waiting.remove(&id);
+                    settled.insert(id, progress);
+                }
+            }
+        }
+    }
+
+    fn patience(&self, other: &str) -> Duration {
+        if self.pipeline.gave_up(other) {
+            return Duration::ZERO;
+        }
+        let number = other.rsplit('-').next().and_then(|n| n.parse::<i64>().ok());
+        let younger = number.is_some_and(|number| number < self.identity.number);
+        let doubled = PATIENCE * 2_u32.pow(self.pipeline.times_fenced.min(DOUBLINGS));
+        if younger { doubled * YOUNGER } else { doubled }
+    }
+
+    /// Takes orphans over. Whether it worked is seen at the next look: only a row that then bears the number
+    /// given here, by an update acknowledged by a majority, is ours.
+    async fn claim(
+        &mut self,
+        orphans: Vec<(usize, String, i64)>,
+        taken: &mut HashMap<usize, u64>,
+    ) -> Outcome<()> {
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let table = self.rows.table();
+        let mut updates = Vec::with_capacity(orphans.len());
+        for (index, writer, seq) in orphans {
+            let fresh = self.identity.next(table);
+            taken.insert(index, fresh);
+            updates.push(Update {
+                collection: rows_of(table),
+                filter: doc! { "_id": self.rows.id(index), "w": writer, "s": seq },
+                change: Change::Set(doc! { "w": &self.identity.id, "s": fresh.cast_signed() }),
+            });
+        }
+        tracing::info!(
+            writer_id = self.identity.id,
+            rows = updates.len(),
+            table = table.as_str(),
+            "rows of an interrupted write are taken over"
+        );
+        many::run(self.store, &updates).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! What only tests choose: the older way of writing, a broken guard, and stops at named points.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use mongodb::bson::{Document, doc};
+
+/// A place in an append where a test may stop it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// Rows and last positions are acknowledged, nothing is committed.
+    BeforeCommit,
+    /// Other writers were fenced, their rows are not yet taken over.
+    BeforeClaim,
+}
+
+type Stop = dyn Fn(Point) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+/// Choices for tests.
+#[derive(Clone, Default)]
+pub struct Tuning {
+    /// Whether to use the bulk write of MongoDB 8.0; otherwise what the server offers decides.
+    pub bulk_write: Option<bool>,
+    /// Lets a fenced writer commit, which breaks the store: a negative control.
+    pub ignore_fences: bool,
+    /// Called at each [`Point`]; the append goes on when its future is done.
+    pub stop: Option<Arc<Stop>>,
+}
+
+impl fmt::Debug for Tuning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tuning")
+            .field("bulk_write", &self.bulk_write)
+            .field("ignore_fences", &self.ignore_fences)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tuning {
+    /// Returns the guard of a writer's own updates.
+    pub(crate) fn guard(&self, id: &str) -> Document {
+        if self.ignore_fences {
+            doc! { "_id": id }
+        } else {
+            doc! { "_id": id, "fenced": { "$ne": true } }
+        }
+    }
+
+    pub(crate) async fn reach(&self, point: Point) {
+        if let Some(stop) = &self.stop {
+            stop(point).await;
+        }
+    }
+}

@@ -124,7 +124,7 @@ impl S3Storage {
         format!("{:016x}-{number}", self.0.writer)
     }
 
-    fn error(&self, operation: &'static str, key: &str, failure: Failure) -> StorageError {
+    fn error(operation: &'static str, key: &str, failure: Failure) -> StorageError {
         StorageError {
             operation,
             key: key.to_owned(),

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lake::storage::LocalStorage;
+#[cfg(feature = "s3")]
+use lake::storage::{Access, Storage};
 use lake::{LakeError, Lease, Root};
 use service::ManualClock;
 use store::{LakeSource, LakeTable, WindowState};
@@ -70,6 +72,25 @@ async fn a_crash_leaves_a_folder_repairable_too() {
         let world = World::new(Root::from_folder(folder.path()).open());
         let (wrong, call) = dies_at(world, number, Death::After).await;
         assert!(wrong.is_empty(), "call {number} ({call:?}): {wrong:#?}");
+    }
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn a_crash_leaves_a_bucket_repairable_too() {
+    for (index, number) in (0..calls().await).step_by(6).enumerate() {
+        let Some((endpoint, bucket)) = crate::moto::moto("lake::crash over S3") else {
+            return;
+        };
+        let storage = crate::s3::storage(&bucket, crate::s3::options(&endpoint));
+        let storage: Arc<dyn Storage> = Arc::new(storage);
+        storage.check(Access::Write).await.unwrap();
+        let death = [Death::Before, Death::After][index % 2];
+        let (wrong, call) = dies_at(World::new(storage), number, death).await;
+        assert!(
+            wrong.is_empty(),
+            "{death:?} call {number} ({call:?}): {wrong:#?}"
+        );
     }
 }
 

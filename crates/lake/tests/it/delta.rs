@@ -11,7 +11,7 @@ use model::UtcMicros;
 
 use crate::storage::MemoryStorage;
 
-fn schema(columns: &[&str]) -> TableSchema {
+pub(crate) fn schema(columns: &[&str]) -> TableSchema {
     let fields = columns
         .iter()
         .map(|name| Field::new(*name, DataType::Int64, true));
@@ -33,7 +33,12 @@ fn add(path: &str) -> Add {
     }
 }
 
-fn commit<'a>(schema: &'a TableSchema, path: &str, app: &str, version: i64) -> Commit<'a> {
+pub(crate) fn commit<'a>(
+    schema: &'a TableSchema,
+    path: &str,
+    app: &str,
+    version: i64,
+) -> Commit<'a> {
     Commit {
         operation: "WRITE",
         schema,

@@ -5,6 +5,13 @@ mod crash;
 mod delta;
 mod files;
 mod local;
+#[cfg(feature = "s3")]
+mod moto;
+#[cfg(feature = "s3")]
+mod proxy;
+#[cfg(feature = "s3")]
+mod s3;
 mod source;
 mod storage;
+mod suite;
 mod world;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::S3Storage;
 use super::client::Connected;
-use super::failure::{Failure, within};
+use super::failure::Failure;
 use crate::storage::{Access, Creation, ObjectKey, StorageError};
 
 /// Attempts at the first question; whoever asks wants to know soon.
@@ -23,7 +23,7 @@ impl S3Storage {
     /// told to; for a writer, sees that the service knows `If-None-Match`.
     pub(super) async fn check_bucket(&self, access: Access) -> Result<(), StorageError> {
         let shown = self.location().to_string();
-        let failed = |failure| self.error("check", &shown, failure);
+        let failed = |failure| Self::error("check", &shown, failure);
         let connected = self.connected().await.map_err(failed)?;
         let mut asked = self.ask(connected).await;
         for _ in 1..ATTEMPTS {
@@ -52,9 +52,7 @@ impl S3Storage {
             .prefix(self.location().object(""))
             .max_keys(1)
             .send();
-        within(self.limits().attempt, async { Ok(request.await?) })
-            .await
-            .map(drop)
+        self.limits().send(0, request).await.map(drop)
     }
 
     async fn create(&self, connected: &Connected) -> Result<(), Failure> {
@@ -66,7 +64,7 @@ impl S3Storage {
         });
         let request = connected.client.create_bucket().bucket(self.bucket());
         let request = request.set_create_bucket_configuration(elsewhere).send();
-        match within(self.limits().attempt, async { Ok(request.await?) }).await {
+        match self.limits().send(0, request).await {
             Err(failure) if !failure.is("BucketAlreadyOwnedByYou") => {
                 let words = format!("the bucket {} could not be created", self.bucket());
                 Err(failure.explained(words))
@@ -91,7 +89,7 @@ impl S3Storage {
              overwrite each other and rows be lost; use a service with conditional writes",
             place(connected)
         ));
-        Err(self.error("check", PROBE, failure))
+        Err(Self::error("check", PROBE, failure))
     }
 
     /// Says what is wrong in words that tell what to do.

@@ -4,6 +4,7 @@
 //! have been carried out.
 
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -111,9 +112,14 @@ impl<E: ProvideErrorMetadata + std::error::Error + 'static> From<SdkError<E>> fo
         let message = match (&error, status) {
             (SdkError::ServiceError(_), Some(status)) => {
                 let said = metadata.and_then(|metadata| metadata.message());
-                let words = [code.as_deref(), said].into_iter().flatten();
-                let words: Vec<_> = words.collect();
-                format!("HTTP {status} {}", words.join(": "))
+                let mut words = vec![format!("HTTP {status}")];
+                words.extend(
+                    [code.as_deref(), said]
+                        .into_iter()
+                        .flatten()
+                        .map(str::to_owned),
+                );
+                words.join(": ")
             }
             _ => ErrorChain(&error).to_string(),
         };
@@ -148,6 +154,23 @@ pub(super) async fn within<T>(
     outcome.unwrap_or_else(|_| Err(Failure::passing(format!("no answer within {time:?}"))))
 }
 
+impl Limits {
+    /// Sends a request that carries so many bytes, within its time. Boxed at once, because the SDK's futures take
+    /// tens of kilobytes.
+    pub(super) fn send<'a, T, E>(
+        &self,
+        bytes: usize,
+        request: impl Future<Output = Result<T, SdkError<E>>> + Send + 'a,
+    ) -> Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>
+    where
+        T: 'a,
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let time = self.attempt_of(bytes as u64);
+        Box::pin(within(time, async { Ok(request.await?) }))
+    }
+}
+
 impl S3Storage {
     /// Attempts a request until it succeeds, fails for good, or the limits are reached.
     pub(super) async fn retried<T, F>(
@@ -174,7 +197,7 @@ impl S3Storage {
                 } else {
                     failure
                 };
-                return Err(self.error(operation, key, tried));
+                return Err(Self::error(operation, key, tried));
             }
             let wait = wait_after(limits, failed);
             tracing::debug!(operation, key, failed, ?wait, %failure, "S3 will be asked again");
@@ -199,9 +222,9 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_attempt_ends_in_time() {
-        let outcome = within::<()>(Duration::from_secs(3), std::future::pending()).await;
+        let outcome = within::<()>(Duration::from_millis(3), std::future::pending()).await;
         assert!(outcome.is_err_and(|failure| failure.again));
     }
 }

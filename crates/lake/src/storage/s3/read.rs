@@ -3,6 +3,7 @@
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use bytes::{Bytes, BytesMut};
 use model::UtcMicros;
+use service::ErrorChain;
 
 use super::S3Storage;
 use super::failure::{Failure, within};
@@ -29,19 +30,16 @@ impl S3Storage {
             let request = self.client().await?.get_object();
             let request = request.bucket(self.bucket()).key(name);
             let request = request.set_range(range.clone()).send();
-            let answered = async { Ok(request.await?) };
-            let answer = match within(self.limits().attempt, answered).await {
+            let answer = match self.limits().send(0, request).await {
                 Err(failure) if failure.is_absent() => return Ok(None),
                 // The range begins behind the last byte, as every range of an empty object does.
                 Err(failure) if failure.status == Some(416) => return Ok(Some(Bytes::new())),
                 other => other?,
             };
-            let len = answer
-                .content_length()
-                .and_then(|len| u64::try_from(len).ok());
-            let len = len.unwrap_or_default();
-            let body = collect(answer.body, len);
-            within(self.limits().attempt_of(len), body).await.map(Some)
+            let len = answer.content_length();
+            let len = len.and_then(|len| usize::try_from(len).ok());
+            let time = self.limits().attempt_of(len.unwrap_or(FIRST_ROOM) as u64);
+            within(time, collect(answer.body, len)).await.map(Some)
         };
         self.retried(operation, key.as_str(), attempt).await
     }
@@ -54,7 +52,7 @@ impl S3Storage {
         let attempt = move || async move {
             let request = self.client().await?.head_object();
             let request = request.bucket(self.bucket()).key(name).send();
-            match within(self.limits().attempt, async { Ok(request.await?) }).await {
+            match self.limits().send(0, request).await {
                 Ok(answer) => Ok(Some(ObjectMeta {
                     key: key.clone(),
                     size: size(answer.content_length()),
@@ -80,7 +78,7 @@ impl S3Storage {
                 let request = self.client().await?.list_objects_v2();
                 let request = request.bucket(self.bucket()).prefix(name);
                 let request = request.set_continuation_token(from.clone()).send();
-                within(self.limits().attempt, async { Ok(request.await?) }).await
+                self.limits().send(0, request).await
             };
             let page = self.retried("list", prefix.as_str(), attempt).await?;
             for object in page.contents() {
@@ -99,7 +97,7 @@ impl S3Storage {
                 _ if more => {
                     let failure =
                         Failure::lasting("the service cut the list and gave no way to go on");
-                    return Err(self.error("list", prefix.as_str(), failure));
+                    return Err(Self::error("list", prefix.as_str(), failure));
                 }
                 _ => break,
             }
@@ -114,7 +112,7 @@ impl S3Storage {
         let attempt = move || async move {
             let request = self.client().await?.delete_object();
             let request = request.bucket(self.bucket()).key(name).send();
-            match within(self.limits().attempt, async { Ok(request.await?) }).await {
+            match self.limits().send(0, request).await {
                 Err(failure) if !failure.is_absent() => Err(failure),
                 _ => Ok(()),
             }
@@ -123,24 +121,23 @@ impl S3Storage {
     }
 }
 
-/// Reads a body that is said to be `len` bytes; the SDK compares its checksum where the service sent one.
-async fn collect(mut body: ByteStream, len: u64) -> Result<Bytes, Failure> {
-    let expected = usize::try_from(len).unwrap_or(usize::MAX);
-    let mut content = BytesMut::with_capacity(expected.min(FIRST_ROOM));
+/// Reads a body, of `len` bytes where that was said; the SDK compares its checksum where the service sent one.
+async fn collect(mut body: ByteStream, len: Option<usize>) -> Result<Bytes, Failure> {
+    let mut content = BytesMut::with_capacity(len.unwrap_or_default().min(FIRST_ROOM));
     loop {
         match body.try_next().await {
             Ok(Some(piece)) => content.extend_from_slice(&piece),
             Ok(None) => break,
             Err(error) => {
-                let chain = service::ErrorChain(&error).to_string();
+                let chain = ErrorChain(&error).to_string();
                 return Err(Failure::passing(format!(
                     "the body was cut or damaged: {chain}"
                 )));
             }
         }
     }
-    if content.len() != expected {
-        let (got, of) = (content.len(), expected);
+    if let Some(of) = len.filter(|len| *len != content.len()) {
+        let got = content.len();
         return Err(Failure::passing(format!(
             "the body was cut: {got} bytes of {of}"
         )));

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::S3Storage;
-use super::failure::{Failure, within};
+use super::failure::Failure;
 use super::options::Encryption;
 use crate::storage::{Creation, ObjectKey, StorageError};
 
@@ -71,7 +71,6 @@ impl S3Storage {
         }
         let write = &write;
         let attempt = move || async move {
-            let bytes = write.content.len() as u64;
             let (encryption, kms_key) = self.encryption();
             let request = self.client().await?.put_object();
             let request = request
@@ -84,9 +83,7 @@ impl S3Storage {
                 .set_ssekms_key_id(kms_key)
                 .metadata(TOKEN, &write.token)
                 .send();
-            let sent = within(self.limits().attempt_of(bytes), async {
-                Ok(request.await?)
-            });
+            let sent = self.limits().send(write.content.len(), request);
             match sent.await {
                 Ok(_) => Ok(Creation::Created),
                 Err(failure) if write.absent && failure.is_precondition() => {
@@ -111,7 +108,7 @@ impl S3Storage {
     async fn is_mine(&self, write: &Write<'_>) -> Result<bool, Failure> {
         let request = self.client().await?.head_object();
         let request = request.bucket(self.bucket()).key(&write.name).send();
-        let head = match within(self.limits().attempt, async { Ok(request.await?) }).await {
+        let head = match self.limits().send(0, request).await {
             Err(failure) if failure.is_absent() => return Ok(false),
             head => head?,
         };
@@ -138,7 +135,7 @@ impl S3Storage {
             }
         }
         let failure = Failure::passing(format!("{UPLOADS} uploads were each lost or overtaken"));
-        Err(self.error(write.operation, write.key.as_str(), failure))
+        Err(Self::error(write.operation, write.key.as_str(), failure))
     }
 
     async fn begin(&self, write: &Write<'_>) -> Result<String, StorageError> {
@@ -153,7 +150,7 @@ impl S3Storage {
                 .set_ssekms_key_id(kms_key)
                 .metadata(TOKEN, &write.token)
                 .send();
-            let answer = within(self.limits().attempt, async { Ok(request.await?) }).await?;
+            let answer = self.limits().send(0, request).await?;
             let id = answer.upload_id().map(str::to_owned);
             id.ok_or_else(|| Failure::lasting("the service began an upload without an id"))
         };
@@ -191,8 +188,7 @@ impl S3Storage {
                 .set_if_none_match(write.if_none_match())
                 .send();
             // The service joins the parts meanwhile.
-            let time = self.limits().attempt_of(bytes as u64);
-            match within(time, async { Ok(request.await?) }).await {
+            match self.limits().send(bytes, request).await {
                 Ok(_) => Ok(Completion::Done(Creation::Created)),
                 Err(failure) if write.absent && failure.is_precondition() => {
                     Ok(Completion::Done(self.creation(write).await?))
@@ -230,8 +226,7 @@ impl S3Storage {
                 .checksum_algorithm(ChecksumAlgorithm::Crc32C)
                 .body(ByteStream::from(part.clone()))
                 .send();
-            let time = self.limits().attempt_of(part.len() as u64);
-            let answer = match within(time, async { Ok(request.await?) }).await {
+            let answer = match self.limits().send(part.len(), request).await {
                 Err(failure) if failure.is("NoSuchUpload") => return Ok(None),
                 answer => answer?,
             };
@@ -252,7 +247,7 @@ impl S3Storage {
         let attempt = move || async move {
             let request = self.client().await?.abort_multipart_upload();
             let request = request.bucket(self.bucket()).key(name).upload_id(id).send();
-            match within(self.limits().attempt, async { Ok(request.await?) }).await {
+            match self.limits().send(0, request).await {
                 Err(failure) if failure.status != Some(404) => Err(failure),
                 _ => Ok(()),
             }
@@ -278,7 +273,7 @@ impl S3Storage {
                     .set_key_marker(from_key.clone())
                     .set_upload_id_marker(from_id.clone())
                     .send();
-                match within(self.limits().attempt, async { Ok(request.await?) }).await {
+                match self.limits().send(0, request).await {
                     Err(failure) if matches!(failure.status, Some(403 | 405 | 501)) => {
                         tracing::info!(%failure, "leftovers of broken uploads cannot be listed here");
                         Ok(None)

@@ -14,7 +14,9 @@
 //!   its reason and bytes.
 //!
 //! While the store is unavailable the same batch is tried again, with growing and jittered pauses. At most
-//! two batches are held; then nothing more is read, and the broker or its log holds the rest.
+//! two batches are held, each with 256 KiB and a message beyond its bound, and before them, for each connection
+//! to a broker, what fits the receive buffer, one read (128 KiB) and one packet; then nothing more is read,
+//! and the broker or its log holds the rest. Acknowledgements and pings to the broker go on.
 //!
 //! Messages on topics that [`model::topic::classify`] does not know are skipped.
 

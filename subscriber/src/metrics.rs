@@ -19,6 +19,8 @@ pub(crate) struct Metrics {
     stored: Counter,
     /// Items the store already had.
     duplicate: Counter,
+    /// Dead letters that were new to the store.
+    rejected_new: Counter,
     /// Items found invalid, by reason, redelivered ones included.
     rejected: Family<RejectedLabels, Counter>,
     /// Items decoded and not yet stored.
@@ -53,6 +55,10 @@ impl Metrics {
                 "Valid items that were new to the store",
             ),
             duplicate: counter("subscriber_duplicate", "Items the store already had"),
+            rejected_new: counter(
+                "subscriber_rejected_new",
+                "Dead letters that were new to the store",
+            ),
             rejected: registry.register(
                 "subscriber_rejected",
                 "Items found invalid, by reason, redelivered ones included",
@@ -101,6 +107,7 @@ impl Metrics {
     pub(crate) fn settle(&self, items: u64, appended: Appended) {
         self.stored.inc_by(appended.stored);
         self.duplicate.inc_by(appended.duplicate);
+        self.rejected_new.inc_by(appended.rejected);
         self.in_flight.dec_by(items.cast_signed());
         #[expect(
             clippy::cast_precision_loss,

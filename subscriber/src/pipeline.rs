@@ -127,6 +127,9 @@ pub(crate) async fn run<S: Source>(
             }
             piece = source.next(), if !ended && !draft.is_full(&config) => match piece? {
                 Some(piece) => {
+                    if shared.confirm_first {
+                        piece.confirm();
+                    }
                     draft.add(piece, &shared);
                     // Decoding is work; others on this thread get their turn.
                     tokio::task::yield_now().await;
@@ -168,9 +171,6 @@ async fn write<P: Piece>(
     } = draft;
     // Taken before the store takes the records; only when somebody watches.
     let positions = (shared.live.receiver_count() > 0).then(|| live(&decoded.records));
-    if shared.confirm_first {
-        pieces.iter().for_each(Piece::confirm);
-    }
     let cursor: Option<SourceCursor> = pieces.last().and_then(Piece::cursor);
     let appended = {
         let mut messages: Vec<Message<'_>> = Vec::new();

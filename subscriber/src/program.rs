@@ -1,5 +1,6 @@
 //! The `subscriber` program: a broker's messages into the store.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use service::{BoxError, Common, Context, Problems, Program, admin};
@@ -30,6 +31,10 @@ impl Program for Subscriber {
         --connections 4 --replica auto";
     type Settings = ProgramSettings;
     type Config = ProgramConfig;
+
+    fn health_address(config: &ProgramConfig) -> Option<SocketAddr> {
+        Some(config.admin_listen)
+    }
 
     fn resolve(settings: ProgramSettings, common: &Common) -> Result<ProgramConfig, Problems> {
         ProgramConfig::resolve(settings, common)

@@ -190,23 +190,29 @@ impl Consumer {
     /// No message is lost when the call is dropped.
     pub async fn next(&mut self) -> Option<Message> {
         let mut one = Vec::with_capacity(1);
-        self.queue.take(&mut one, 1).await;
+        self.queue.take(&mut one, 1, usize::MAX).await;
         one.pop()
     }
 
     /// Returns a message that is already here.
     pub fn try_next(&mut self) -> Option<Message> {
         let mut one = Vec::with_capacity(1);
-        self.queue.try_take(&mut one, 1);
+        self.queue.try_take(&mut one, 1, usize::MAX);
         one.pop()
     }
 
-    /// Waits for messages and moves up to `limit` of them to `batch`; returns how many, 0 at the end.
+    /// Waits for messages and moves up to `limit` of them to `batch`, and no more once they take `bytes`;
+    /// returns how many, 0 at the end.
     ///
     /// # Cancel safety
     /// No message is lost when the call is dropped.
-    pub async fn next_batch(&mut self, batch: &mut Vec<Message>, limit: usize) -> usize {
-        self.queue.take(batch, limit).await
+    pub async fn next_batch(
+        &mut self,
+        batch: &mut Vec<Message>,
+        limit: usize,
+        bytes: usize,
+    ) -> usize {
+        self.queue.take(batch, limit, bytes).await
     }
 
     /// Acknowledges the message with this token and all before it; see [`AckHandle::ack_through`].

@@ -15,6 +15,9 @@ use super::{OVERHEAD, Piece, Source};
 /// Most messages taken at a time.
 const PIECE: usize = 1_024;
 
+/// Most bytes taken at a time, and one message more: a batch exceeds its bound by no more than that.
+const PIECE_BYTES: usize = 256 << 10;
+
 /// Takes messages until it is told to stop; what it has given out may still be acknowledged then.
 pub(crate) struct MqttSource {
     consumer: Consumer,
@@ -50,7 +53,7 @@ impl Source for MqttSource {
         let taken = tokio::select! {
             biased;
             () = self.stop.cancelled() => 0,
-            taken = self.consumer.next_batch(&mut messages, self.limit) => taken,
+            taken = self.consumer.next_batch(&mut messages, self.limit, PIECE_BYTES) => taken,
         };
         if taken == 0 {
             return Ok(None);

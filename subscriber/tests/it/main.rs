@@ -4,4 +4,8 @@
 mod door2door;
 mod faults;
 mod laws;
+mod process;
+mod refusals;
+mod shared;
 mod support;
+mod world;

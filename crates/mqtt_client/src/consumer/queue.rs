@@ -71,13 +71,14 @@ impl Queue {
         }
     }
 
-    /// Waits for messages and moves up to `limit` to `batch`; 0 once closed and empty.
+    /// Waits for messages and moves up to `limit` to `batch`, and no more once they have `bytes`; 0 once
+    /// closed and empty.
     ///
     /// # Cancel safety
     /// A call that is dropped has taken nothing.
-    pub(super) async fn take(&self, batch: &mut Vec<Message>, limit: usize) -> usize {
+    pub(super) async fn take(&self, batch: &mut Vec<Message>, limit: usize, bytes: usize) -> usize {
         loop {
-            match self.try_take(batch, limit) {
+            match self.try_take(batch, limit, bytes) {
                 0 if limit == 0 || self.lock().closed => return 0,
                 0 => self.filled.notified().await,
                 taken => return taken,
@@ -86,12 +87,18 @@ impl Queue {
     }
 
     /// As [`Queue::take`], without waiting.
-    pub(super) fn try_take(&self, batch: &mut Vec<Message>, limit: usize) -> usize {
+    pub(super) fn try_take(&self, batch: &mut Vec<Message>, limit: usize, bytes: usize) -> usize {
         let mut state = self.lock();
-        let taken = limit.min(state.messages.len());
-        let before = batch.len();
+        let (mut taken, mut taken_bytes) = (0, 0);
+        for message in state.messages.iter().take(limit) {
+            if taken_bytes >= bytes {
+                break;
+            }
+            taken += 1;
+            taken_bytes += size(message);
+        }
         batch.extend(state.messages.drain(..taken));
-        state.bytes -= batch.iter().skip(before).map(size).sum::<usize>();
+        state.bytes -= taken_bytes;
         let freed = state.full && state.bytes <= self.capacity / 2;
         if freed {
             state.full = false;
@@ -145,13 +152,24 @@ mod tests {
         queue.push(&mut vec![message(200_000)]);
         assert!(!queue.has_room());
         let mut taken = Vec::new();
-        assert_eq!(queue.take(&mut taken, 1).await, 1);
+        assert_eq!(queue.take(&mut taken, 1, 1).await, 1);
         assert!(!queue.has_room(), "700 kB are left");
-        assert_eq!(queue.take(&mut taken, 1).await, 1);
+        assert_eq!(queue.take(&mut taken, 1, 1).await, 1);
         queue.room().await;
         queue.close();
-        assert_eq!(queue.take(&mut taken, 9).await, 1);
-        assert_eq!(queue.take(&mut taken, 9).await, 0);
+        assert_eq!(queue.take(&mut taken, 9, 9).await, 1);
+        assert_eq!(queue.take(&mut taken, 9, 9).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_batch_ends_with_the_message_that_fills_it() {
+        let queue = Queue::new(1_000_000);
+        queue.push(&mut (0..9).map(|_| message(10_000)).collect());
+        let mut taken = Vec::new();
+        assert_eq!(queue.take(&mut taken, 9, 25_000).await, 3);
+        assert_eq!(queue.take(&mut taken, 4, 1_000_000).await, 4);
+        assert_eq!(queue.take(&mut taken, 9, 1_000_000).await, 2);
+        assert_eq!(queue.lock().bytes, 0);
     }
 
     #[tokio::test]

@@ -18,6 +18,9 @@ mod settings;
 mod uri;
 mod watched;
 
+#[cfg(feature = "mongodb")]
+mod mongo;
+#[cfg(not(feature = "mongodb"))]
 #[path = "no_mongo.rs"]
 mod mongo;
 

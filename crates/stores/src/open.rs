@@ -195,3 +195,6 @@ fn failure(kind: ErrorKind, source: Box<dyn std::error::Error + Send + Sync>) ->
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;

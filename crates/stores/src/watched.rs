@@ -259,3 +259,6 @@ impl Reader for Watched {
         self.answer(name, store.counts()).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -283,3 +283,6 @@ impl Registry {
         i64::try_from(self.groups.len()).unwrap_or(i64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

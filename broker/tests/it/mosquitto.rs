@@ -90,3 +90,88 @@ async fn mosquitto_clients_publish_and_subscribe() {
     }
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mosquitto_clients_share_a_subscription() {
+    if !installed() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    let member = |id| ["-t", "$share/g/m/#", "-q", "1", "-i", id, "-c", "-W", "20"];
+    for id in ["one", "two"] {
+        let joined = run(
+            "mosquitto_sub",
+            &broker,
+            &[&member(id)[..], &["-E"]].concat(),
+        )
+        .await;
+        assert!(joined.status.success(), "{joined:?}");
+    }
+    let texts = ["a", "b", "c", "d", "e", "f"];
+    for text in texts {
+        publish(&broker, &["-t", "m/x", "-q", "1", "-m", text]).await;
+    }
+    // Each takes three of what waited for them, one after the other.
+    let mut got = String::new();
+    for id in ["one", "two"] {
+        let taken = run(
+            "mosquitto_sub",
+            &broker,
+            &[&member(id)[..], &["-C", "3"]].concat(),
+        )
+        .await;
+        got += str::from_utf8(&taken.stdout).unwrap();
+    }
+    let mut lines: Vec<_> = got.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert!(
+        lines.len() >= 3 && lines.iter().all(|line| texts.contains(line)),
+        "{lines:?}"
+    );
+    // Who connects clean with its id is out of its groups.
+    let meta = || {
+        broker
+            .log()
+            .cursors()
+            .get("share/g/m/#")
+            .map(|cursor| cursor.meta)
+    };
+    let has = |id: &str| meta().is_some_and(|meta| str::from_utf8(&meta).unwrap().contains(id));
+    assert!(has("one") && has("two"));
+    for id in ["one", "two"] {
+        let ended = run("mosquitto_sub", &broker, &["-i", id, "-t", "x", "-E"]).await;
+        assert!(ended.status.success(), "{ended:?}");
+        assert!(!has(id));
+    }
+    assert!(meta().is_none(), "the group has ended");
+    // Two at once: what is published now arrives once at one of them.
+    let live = ["-t", "$share/live/n", "-q", "1", "-C", "20", "-W", "3"];
+    let both = async {
+        tokio::join!(
+            run("mosquitto_sub", &broker, &live),
+            run("mosquitto_sub", &broker, &live)
+        )
+    };
+    let publishing = async {
+        until("both are members", || {
+            broker.metric("broker_share_members") > 1.5
+        })
+        .await;
+        for number in 0..20 {
+            publish(&broker, &["-t", "n", "-q", "1", "-m", &number.to_string()]).await;
+        }
+    };
+    let ((one, two), ()) = tokio::join!(both, publishing);
+    let parts = [one.stdout, two.stdout].map(|part| String::from_utf8(part).unwrap());
+    assert!(parts.iter().all(|part| !part.is_empty()), "{parts:?}");
+    let mut numbers: Vec<u32> = parts
+        .iter()
+        .flat_map(|part| part.lines())
+        .map(|n| n.parse().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..20).collect::<Vec<_>>());
+    broker.stop().await;
+}

@@ -177,9 +177,10 @@ async fn expire(store: &Store, there: Option<&Known>, ttl: Option<Duration>) -> 
     match (there, ttl) {
         (None, None) => Ok(()),
         (Some(there), None) => {
-            tracing::warn!(
+            tracing::info!(
                 after = ?there.expires_after,
-                "the database deletes positions by age, as an earlier start asked for; give a limit of 0 to end it"
+                "the database deletes positions by age, as another start asked for; drop the index `expiry` of \
+                 `positions` to end that"
             );
             Ok(())
         }

@@ -2,4 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
 mod conformance;
+mod ids;
+mod kill;
+mod lake;
+mod purge;
+mod race;
+mod schema;
 mod server;

@@ -2,6 +2,7 @@
 
 use datafusion::error::DataFusionError;
 use lake::LakeError;
+use lake::storage::StorageError;
 use store::ErrorKind;
 
 /// A failed model or query.
@@ -73,9 +74,11 @@ impl ModelError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Lake(error) => error.kind(),
-            Self::Declaration { .. } | Self::Query { .. } => ErrorKind::Invalid,
+            Self::Declaration { .. } => ErrorKind::Invalid,
+            Self::Query { source, .. } => storage_kind(source).unwrap_or(ErrorKind::Invalid),
             Self::Check { .. } => ErrorKind::Data,
-            Self::Run { .. } | Self::Io { .. } | Self::Arrow { .. } => ErrorKind::Internal,
+            Self::Run { source, .. } => storage_kind(source).unwrap_or(ErrorKind::Internal),
+            Self::Io { .. } | Self::Arrow { .. } => ErrorKind::Internal,
         }
     }
 
@@ -88,4 +91,16 @@ impl ModelError {
         let what = what.into();
         move |source| Self::Arrow { what, source }
     }
+}
+
+/// Finds what the lake's storage said below what the engine made of it.
+fn storage_kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    let mut error = Some(error);
+    while let Some(cause) = error {
+        if let Some(storage) = cause.downcast_ref::<StorageError>() {
+            return Some(storage.kind);
+        }
+        error = cause.source();
+    }
+    None
 }

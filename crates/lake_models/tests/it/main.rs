@@ -1,7 +1,10 @@
 //! Tests of models and queries over a whole way: SQLite, offload, models, and readers of other makers.
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
+mod bucket;
 mod models;
+#[path = "../../../lake/tests/it/moto.rs"]
+mod moto;
 mod queries;
 mod readers;
 mod world;

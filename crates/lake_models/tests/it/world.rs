@@ -15,8 +15,9 @@ use store_sqlite::{Options, SqliteStore};
 use tempfile::TempDir;
 
 pub(crate) struct World {
-    pub(crate) folder: TempDir,
+    _folder: TempDir,
     pub(crate) store: SqliteStore,
+    root: Root,
 }
 
 /// 2026-01-01T00:00:00Z.
@@ -52,15 +53,30 @@ pub(crate) fn position(deliverer: &str, time: UtcMicros, lat: f64) -> Position {
 }
 
 impl World {
+    /// A world whose lake is a folder.
     pub(crate) fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// A world whose lake is there.
+    pub(crate) fn of(root: Root) -> Self {
+        Self::with(Some(root))
+    }
+
+    fn with(root: Option<Root>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.sqlite");
         let store = SqliteStore::open(&path, &Options::default()).unwrap();
-        Self { folder, store }
+        let root = root.unwrap_or_else(|| Root::from_folder(folder.path().join("lake")));
+        Self {
+            _folder: folder,
+            store,
+            root,
+        }
     }
 
     pub(crate) fn root(&self) -> Root {
-        Root::from_folder(self.folder.path().join("lake"))
+        self.root.clone()
     }
 
     /// Returns the folder the lake is in.

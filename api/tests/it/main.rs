@@ -7,8 +7,12 @@ mod history;
 mod intake;
 mod last;
 mod lists;
+#[cfg(feature = "mongodb")]
+mod mongodb;
 mod process;
 mod refusals;
 mod remote;
+#[cfg(feature = "mongodb")]
+mod store_settings;
 mod stream;
 mod surface;

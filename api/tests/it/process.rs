@@ -11,7 +11,7 @@ use store_sqlite::{Options, SqliteStore};
 
 use crate::harness::{DEADLINE, client, item, problem};
 
-fn command(data: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn command(data: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_api"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();

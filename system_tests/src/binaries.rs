@@ -51,24 +51,36 @@ pub fn path(program: &str) -> Result<PathBuf> {
 /// # Errors
 /// When cargo fails.
 pub fn build(program: &str, profile: &str) -> Result<PathBuf> {
+    build_target(program, "--bin", program, profile)
+}
+
+/// Builds an example of a package with a profile and returns its path.
+///
+/// # Errors
+/// When cargo fails.
+pub fn build_example(package: &str, example: &str, profile: &str) -> Result<PathBuf> {
+    build_target(package, "--example", example, profile)
+}
+
+fn build_target(package: &str, kind: &str, name: &str, profile: &str) -> Result<PathBuf> {
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args([
             "build",
             "--quiet",
             "--message-format=json-render-diagnostics",
         ])
-        .args(["--package", program, "--bin", program, "--profile", profile])
+        .args(["--package", package, kind, name, "--profile", profile])
         .current_dir(workspace_root())
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("cargo build of {program} ended with {}", output.status);
+        bail!("cargo build of {name} ended with {}", output.status);
     }
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == program)
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .with_context(|| format!("cargo built no executable {program}"))
+        .with_context(|| format!("cargo built no executable {name}"))
 }

@@ -11,6 +11,7 @@
 //! - [`kill_loop`] is the kill -9 campaign, shared by the gate and by `cargo xtask soak`.
 //! - [`mongo_server`] is the database of the tests; [`services`] are the five services as processes of
 //!   their own over it, and [`services_loop`] is the kill -9 campaign over them.
+//! - [`settings_docs`] compares the documentation's tables of settings with what the programs say.
 //! - [`dependency_rules`] holds who may depend on what.
 
 pub mod binaries;
@@ -28,4 +29,5 @@ pub mod publisher;
 pub mod python;
 pub mod services;
 pub mod services_loop;
+pub mod settings_docs;
 pub mod skip;

@@ -27,7 +27,7 @@ pub fn launch(folder: &Path, port: u16, persistence: bool) -> Result<Launch> {
     // As root, mosquitto becomes another user unless told whom to be.
     let text = format!(
         "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence {persistence}\n\
-         persistence_location {}/\nmax_queued_messages 0\nset_tcp_nodelay true\n",
+         persistence_location {}/\nmax_queued_messages 0\nset_tcp_nodelay true\nmax_inflight_messages 1000\n",
         folder.display()
     );
     std::fs::write(&configuration, text)?;

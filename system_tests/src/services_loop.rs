@@ -31,7 +31,7 @@ const LATEST_KILL: Duration = Duration::from_millis(700);
 
 /// How long a publisher may take to get everything acknowledged, and the subscribers to store it, once all
 /// is back.
-const PATIENCE: Duration = Duration::from_mins(5);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What to do.
 #[derive(Debug, Clone)]

@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod docs;
 mod machine;
 mod soak;
 
@@ -37,12 +38,17 @@ enum Task {
     /// Kill the pipeline (SIGKILL) again and again under load and reconcile what was acknowledged with
     /// what is stored; prints JSON and fails when anything is lost or counted twice
     Soak(soak::Options),
+    /// Write what is generated in the documentation: the tables of settings in docs/operations.md
+    Docs(docs::Options),
 }
 
 #[derive(Debug, Subcommand)]
 enum BenchTask {
     /// MQTT QoS 1 into the all-in-one program, beside mosquitto in the same run
     Ingest(bench::ingest::Options),
+    /// MQTT QoS 1 through separate broker and subscriber processes into a MongoDB-protocol server, beside
+    /// the bare driver on the same server
+    Mongo(bench::mongo::Options),
 }
 
 fn main() -> ExitCode {
@@ -51,7 +57,11 @@ fn main() -> ExitCode {
         Task::Bench {
             what: BenchTask::Ingest(options),
         } => bench::ingest::run(&options),
+        Task::Bench {
+            what: BenchTask::Mongo(options),
+        } => bench::mongo::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Docs(options) => docs::run(&options),
     };
     match outcome {
         Ok(code) => code,

@@ -132,7 +132,7 @@ verify() {
 }
 
 check_burst() {
-  publish burst --burst 20000 --connections 16 && settle && verify burst
+  publish burst --burst 5000 --connections 16 && settle && verify burst
 }
 
 check_postman() {
@@ -181,7 +181,7 @@ check_scale() {
   for address in $(addresses api); do
     before+=("$(sum_of "http://$address:8080/metrics" 'api_requests_total{route="/api/v1/status"')")
   done
-  publish scale --burst 20000 --connections 16 || return 1
+  publish scale --burst 5000 --connections 16 || return 1
   for _ in {1..90}; do get "$api/api/v1/status" >/dev/null || return 1; done
   for address in $(addresses api); do
     count=$(($(sum_of "http://$address:8080/metrics" 'api_requests_total{route="/api/v1/status"') - before[n]))
@@ -210,7 +210,7 @@ healthy() {
 check_kills() {
   local service id pid begun load restarts
   local begun_all=$SECONDS
-  publish kills --rate 300 --duration 100s --connections 8 --give-up 120s &
+  publish kills --rate 100 --duration 100s --connections 8 --give-up 120s &
   load=$!
   sleep 3
   for service in "${services[@]}"; do

@@ -9,13 +9,13 @@ use system_tests::publisher::Summary;
 use system_tests::{binaries, poll, publisher, python, skip};
 
 /// What the sample holds: every update has a place, 202 events are no updates.
-const EVENTS: u64 = 35_351;
-const UPDATES: u64 = 35_149;
+pub(crate) const EVENTS: u64 = 35_351;
+pub(crate) const UPDATES: u64 = 35_149;
 
 /// The development build needs a while for the lake's models.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-fn sample(test: &str) -> Option<PathBuf> {
+pub(crate) fn sample(test: &str) -> Option<PathBuf> {
     let path = std::env::var_os("LASTMILE_DOOR2DOOR").map_or_else(
         || binaries::workspace_root().join("../shared/data/door2door-events.jsonl.gz"),
         PathBuf::from,

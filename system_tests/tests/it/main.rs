@@ -4,7 +4,12 @@
 mod dependency_rules;
 mod door2door;
 mod foreign_clients;
+mod freeze;
+mod heavy;
 mod kill_9;
 mod lifecycle;
 mod scripts;
 mod separate_processes;
+mod services;
+mod services_kill;
+mod settings_docs;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use system_tests::pipeline::Pipeline;
-use system_tests::process::Process;
+use system_tests::process::{Finished, Process};
 use system_tests::publisher::{Burst, Identity, Summary};
 use system_tests::{poll, proc_stat};
 
@@ -70,7 +70,8 @@ pub(crate) fn measure(
     };
     let started = Instant::now();
     let client = burst.launch(publisher, folder.path()).start()?;
-    let (summary, client_cpu_s) = finish(client)?;
+    let (finished, client_cpu_s) = finish(client, BURST_PATIENCE)?;
+    let summary = Summary::read(&finished)?;
     ensure!(
         summary.acked == messages,
         "only {} of {messages} messages were acknowledged",
@@ -103,17 +104,16 @@ pub(crate) fn measure(
     })
 }
 
-/// Waits for the client's end; returns its summary and its processor time.
+/// Waits for a program's end; returns what it said and its processor time.
 ///
 /// The time is read after it has ended and before it is reaped, when it is final.
-fn finish(client: Process) -> Result<(Summary, f64)> {
-    let pid = client.id();
-    let cpu_s = poll::until("the end of the burst", BURST_PATIENCE, || {
+pub(crate) fn finish(process: Process, patience: Duration) -> Result<(Finished, f64)> {
+    let pid = process.id();
+    let cpu_s = poll::until("the end of the program", patience, || {
         let stat = proc_stat::read(pid)?;
         Ok(stat.is_zombie.then_some(stat.cpu_s))
     })?;
-    let finished = client.finish(poll::PATIENCE)?.success()?;
-    Ok((Summary::read(&finished)?, cpu_s))
+    Ok((process.finish(poll::PATIENCE)?.success()?, cpu_s))
 }
 
 /// Waits until the API counts every message and answers the last location of sampled orders rightly.
@@ -140,6 +140,6 @@ fn until_readable(pipeline: &Pipeline, messages: u64, burst: &Burst) -> Result<(
     clippy::cast_precision_loss,
     reason = "counts here stay far below 2^53"
 )]
-fn as_f64(count: u64) -> f64 {
+pub(crate) fn as_f64(count: u64) -> f64 {
     count as f64
 }

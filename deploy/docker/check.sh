@@ -52,6 +52,10 @@ if [ "$(id -u)" != 0 ]; then
 fi
 if [ -n "$work" ]; then mkdir -p "$work" && work=$(cd "$work" && pwd -P); else work=$(mktemp -d --tmpdir lastmile-docker-XXXXXX); fi
 case $work/ in "$root"/*) echo "--work must be outside the repository." >&2 && exit 2 ;; esac
+if grep -qa dockerd "/proc/$(cat "$work/engine/docker.pid" 2>/dev/null)/cmdline" 2>/dev/null; then
+  echo "Another run uses $work." >&2
+  exit 2
+fi
 logs=$work/log-$(date -u +%Y%m%dT%H%M%SZ)
 mkdir -p "$logs" "$work/engine" || exit 1
 ns=lastmile-check-$$

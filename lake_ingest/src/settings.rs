@@ -77,8 +77,14 @@ pub struct Settings {
     /// ones are done together in the next [default: */5 * * * *]
     #[arg(long, env = "LASTMILE_LAKE_SCHEDULE", value_name = "CRON")]
     pub schedule: Option<String>,
-    /// Where the lake is: a folder, a file:// URL, or s3://bucket/prefix [default: DIR/lake]
-    #[arg(long, env = "LASTMILE_LAKE", value_name = "URL", global = true)]
+    /// Where the lake is.
+    #[arg(
+        long,
+        env = "LASTMILE_LAKE",
+        value_name = "URL",
+        global = true,
+        help = "Where the lake is: a folder, a file:// URL, or s3://bucket/prefix [default: DIR/lake]"
+    )]
     pub lake: Option<String>,
     /// Folder with models to run instead of the ones built in (treated/*.sql, final/*.sql) [default: built in]
     #[arg(

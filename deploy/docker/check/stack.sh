@@ -73,7 +73,10 @@ first_start() {
   grep -q 'acknowledged  60 ' "$logs/start.log" || wrong "60 acknowledged positions were expected" || return 1
   grep -q 'stored        60$' "$logs/start.log" || wrong "60 stored positions were expected" || return 1
   acknowledged=60
-  (cd "$src" && inside ./start.sh --docker) >"$logs/start-again.log" 2>&1 || return 1
+  # Without --docker: it must find by itself that Docker works.
+  (cd "$src" && inside ./start.sh) >"$logs/start-again.log" 2>&1 || return 1
+  grep '^Docker works here\|already running' "$logs/start-again.log" | sed 's/^/    | again: /'
+  grep -q '^Docker works here' "$logs/start-again.log" || wrong "without --docker it does not take Docker" || return 1
   grep -q 'already running' "$logs/start-again.log" || wrong "a second start does not say that it runs" || return 1
   [ "$(stored)" = 60 ] || wrong "a second start sent something"
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use store::conformance::build::{Chance, batch, position};
 use store::{Batch, ErrorKind, Reader, SourceCursor, Writer};
 use store_mongo::{MongoStore, Options};
+use tokio::task::JoinSet;
 
 use crate::lake::Lake;
 use crate::server::{Fresh, Server, own, until};
@@ -26,11 +27,11 @@ fn rows(from: u64, to: u64) -> Batch {
     }))
 }
 
-fn cursor(next: u64) -> Option<SourceCursor> {
-    Some(SourceCursor {
+fn cursor(next: u64) -> SourceCursor {
+    SourceCursor {
         source: "log".into(),
         next,
-    })
+    }
 }
 
 /// Writes for ever, from where the cursor stands; does nothing unless told to by the environment.
@@ -52,13 +53,13 @@ async fn child() {
         let mut whole = rows(next, end);
         if cursor_first {
             let ahead = Batch {
-                cursor: cursor(end),
+                cursor: Some(cursor(end)),
                 ..Batch::default()
             };
             store.append(ahead).await.unwrap();
             println!("at {end}");
         } else {
-            whole.cursor = cursor(end);
+            whole.cursor = Some(cursor(end));
         }
         store.append(whole).await.unwrap();
         println!("at {end}");
@@ -172,7 +173,8 @@ async fn after_every_kill_of_the_server_nothing_is_lost_or_twice() {
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
     );
-    let writing = tokio::spawn(write(store.another_writer(), stop.clone(), stored.clone()));
+    let mut writing = JoinSet::new();
+    writing.spawn(write(store.another_writer(), stop.clone(), stored.clone()));
     for _ in 0..4 {
         let before = stored.load(Ordering::Relaxed);
         until("rows are stored again", || async {
@@ -188,7 +190,7 @@ async fn after_every_kill_of_the_server_nothing_is_lost_or_twice() {
     })
     .await;
     stop.store(true, Ordering::Relaxed);
-    writing.await.unwrap();
+    writing.join_next().await.unwrap().unwrap();
     let mut lake = Lake::default();
     lake.take(&store).await;
     let stored = stored.load(Ordering::Relaxed);

@@ -138,4 +138,5 @@ step "kill -9 in every container under load: all come back, nothing is lost" che
 step "the lake: every stored row is in it once" check_lake
 step "Prometheus: every replica is scraped, every metric named here exists" check_observability
 step "down and up: the data is there" check_down_and_up
+step "new volumes: what was sent before the first subscriber is stored" check_early
 step "./stop.sh, and down --volumes" check_stop

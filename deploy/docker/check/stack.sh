@@ -310,6 +310,19 @@ check_down_and_up() {
   publish after --burst 2000 --connections 4 && settle && verify after && check_lake
 }
 
+# check_early: on new volumes, what devices send before the first subscriber ever came is not lost.
+check_early() {
+  dc --profile '*' down --volumes >"$logs/early.log" 2>&1 || return 1
+  acknowledged=0
+  dc up --detach --wait --wait-timeout 60 broker >>"$logs/early.log" 2>&1 || wrong "see $logs/early.log" || return 1
+  [ "$(docker ps --quiet | wc -l)" = 1 ] || wrong "more than the broker runs" || return 1
+  # Its volume is made as Compose makes it.
+  dc run --rm --no-deps -T publisher publisher --version >>"$logs/early.log" 2>&1 || wrong "see $logs/early.log" || return 1
+  publish early --burst 1000 --connections 4 || return 1
+  dc up --detach --wait --wait-timeout 300 >>"$logs/early.log" 2>&1 || wrong "see $logs/early.log" || return 1
+  settle && verify early
+}
+
 check_stop() {
   (cd "$src" && inside ./stop.sh) >"$logs/stop.log" 2>&1 || return 1
   sed 's/^/    | /' "$logs/stop.log"

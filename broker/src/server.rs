@@ -17,6 +17,7 @@ use crate::fanout::{self, Fanout, RelayError, Timing};
 use crate::metrics::{self, Metrics, Reason};
 use crate::retained::RetainedStore;
 use crate::share::Groups;
+use crate::share::hold::{self, Hold};
 use crate::takeover::Claims;
 use crate::{Config, session};
 
@@ -78,8 +79,15 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     fanout::start(&fanout, &log, Timing::default(), context)?;
     let sessions = i64::try_from(session::count(&log)).unwrap_or(i64::MAX);
     metrics.sessions.set(sessions);
-    let groups = Groups::open(&log, report.next, metrics.shares.clone());
+    let hold = Hold::new(&config.hold_for);
+    let groups = Groups::open(&log, report.next, &hold, metrics.shares.clone());
+    // No client is accepted yet: nothing is acknowledged that a held group would miss.
+    log.cursors().sync().await?;
     metrics::watch_groups(&context.metrics, &groups);
+    let (watched, kept) = (groups.clone(), log.clone());
+    context.tasks.spawn(Stage::Serve, "share-hold", |stop| {
+        hold::watch(watched, kept, stop)
+    });
     let front = Arc::new(Front {
         clock: Arc::clone(&context.clock),
         retained: RetainedStore::new(

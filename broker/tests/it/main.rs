@@ -10,6 +10,7 @@ mod back_pressure;
 mod broker;
 mod client;
 mod fuzz;
+mod hold;
 mod kill;
 mod live;
 mod mosquitto;

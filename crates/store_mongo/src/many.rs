@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use mongodb::Namespace;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, doc, serialize_to_bson};
 use mongodb::error::ErrorKind as Driver;
 use mongodb::options::{ReplaceOneModel, UpdateOneModel, WriteModel};
 use serde::Deserialize;
 
-use crate::database::{Store, answer, durable, within};
+use crate::database::{Store, answer, within};
 use crate::error::{DUPLICATE_KEY, Failure, Outcome};
 
 /// Statements in one command. The server takes 100,000, but a reply may not name more than 16 MB of errors,
@@ -96,7 +96,7 @@ async fn bulk(store: &Store, updates: &[Update], part: &[usize]) -> Outcome<Vec<
         .client()
         .bulk_write(models)
         .ordered(false)
-        .write_concern(durable());
+        .write_concern(store.tuning().durable());
     let Err(error) = within(written).await? else {
         return Ok(Vec::new());
     };
@@ -151,11 +151,13 @@ async fn command(
             Bson::Document(statement)
         })
         .collect();
+    let concern = serialize_to_bson(&store.tuning().durable())
+        .map_err(|error| Failure::data(format!("the write concern has no form: {error}")))?;
     let command = doc! {
         "update": name,
         "updates": statements,
         "ordered": false,
-        "writeConcern": { "w": "majority", "j": true },
+        "writeConcern": concern,
     };
     let reply = answer(store.database().run_command(command)).await?;
     let reply: Reply = mongodb::bson::deserialize_from_document(reply)

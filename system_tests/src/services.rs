@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::binaries::Built;
 use crate::http::Http;
 use crate::mongo_server::MongoServer;
 use crate::pipeline::{self, Counts};
@@ -55,6 +56,9 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// What they are called.
+    pub const NAMES: [&str; 4] = ["broker", "subscriber", "api", "publisher"];
+
     /// Returns the development binaries.
     ///
     /// # Errors
@@ -68,7 +72,15 @@ impl Programs {
     /// # Errors
     /// When they cannot be built.
     pub fn built(profile: &str) -> Result<Self> {
-        Self::from(|program| binaries::build(program, profile))
+        Self::of(&binaries::build_all(&Self::NAMES, &[], profile)?)
+    }
+
+    /// Takes them from what was built.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn of(built: &Built) -> Result<Self> {
+        Self::from(|program| built.path(program))
     }
 
     fn from(path: impl Fn(&str) -> Result<PathBuf>) -> Result<Self> {
@@ -373,14 +385,18 @@ impl Services {
         pipeline::counts(self.http(0).context("there is no API")?)
     }
 
-    /// Waits until the first API counts `expected`; while it has no answer it is asked again.
+    /// Waits until the first API counts `expected`; while it has no answer it is asked again, gently: some
+    /// servers read a whole collection to count it.
     ///
     /// # Errors
     /// When it does not within `patience`.
     pub fn until_counts(&self, expected: Counts, patience: Duration) -> Result<()> {
-        poll::until_equal("the stored counts", patience, &Some(expected), || {
-            Ok(self.counts().ok())
-        })
+        let mut last = None;
+        let outcome = poll::gently("the stored counts", patience, || {
+            last = self.counts().ok();
+            Ok((last == Some(expected)).then_some(()))
+        });
+        outcome.with_context(|| format!("expected {expected:?}, last saw {last:?}"))
     }
 
     /// Waits until `expected` positions are counted, or until nothing has changed for a long while.
@@ -389,7 +405,7 @@ impl Services {
     /// When counts still change after `patience`.
     pub fn until_settled(&self, expected: u64, patience: Duration) -> Result<Counts> {
         let mut last = (Counts::default(), Instant::now());
-        poll::until("the stored counts to settle", patience, || {
+        poll::gently("the stored counts to settle", patience, || {
             if let Ok(counts) = self.counts() {
                 if counts != last.0 {
                     last = (counts, Instant::now());

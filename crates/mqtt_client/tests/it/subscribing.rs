@@ -51,9 +51,12 @@ async fn broker(refused: &'static str) -> (u16, Asked) {
                 Packet::Subscribe(subscribe) => {
                     let paths = subscribe.filters.iter().map(|f| f.path.clone());
                     let paths: Vec<_> = paths.collect();
-                    let codes = paths.iter().map(|path| match path.starts_with(refused) {
-                        true => SubscribeReasonCode::Failure,
-                        false => SubscribeReasonCode::Success(QoS::AtLeastOnce),
+                    let codes = paths.iter().map(|path| {
+                        if path.starts_with(refused) {
+                            SubscribeReasonCode::Failure
+                        } else {
+                            SubscribeReasonCode::Success(QoS::AtLeastOnce)
+                        }
                     });
                     let answer = SubAck::new(subscribe.pkid, codes.collect());
                     record.lock().unwrap().push((true, paths));

@@ -45,7 +45,7 @@ start_engine() {
   inside ip link set lo up
   rm -f "$work/engine/docker.pid"
   # In a network of its own: neither this machine's firewall nor its ports change.
-  nice -n 10 nsenter --net="$netns" setsid dockerd --data-root "$work/engine/data" --exec-root "$work/engine/run" \
+  nsenter --net="$netns" setsid dockerd --data-root "$work/engine/data" --exec-root "$work/engine/run" \
     --pidfile "$work/engine/docker.pid" --host "$DOCKER_HOST" >"$logs/dockerd.log" 2>&1 </dev/null &
   setsid slirp4netns --netns-type=path --configure --mtu=65520 --disable-host-loopback "$netns" tap0 \
     >"$logs/slirp4netns.log" 2>&1 </dev/null &

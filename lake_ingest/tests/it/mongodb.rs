@@ -5,9 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use model::OrderId;
 use serde_json::{Value, json};
 use service::{Common, Secret};
-use store::{LakeTable, Store, WindowState};
+use store::Store;
 use system_tests::mongo_server::MongoServer;
 use system_tests::ports;
 use tempfile::TempDir;
@@ -120,20 +121,22 @@ async fn what_two_writers_stored_is_in_the_bucket_once_and_stays_there() {
     let rows_of: Vec<_> = positions.map(|mark| mark["in_lake"].as_u64()).collect();
     assert!(rows_of.len() >= 2, "{status}");
 
-    // The store lets go of what was read back, and of nothing else.
+    // The store lets go of what was read back, of both writers, and of nothing else; the last positions stay.
+    let order = OrderId::new("o1").unwrap();
+    let last = writers[0].last_by_order(&order).await.unwrap();
+    assert!(last.is_some());
+    let purging = ["--once", "--summary", "json", "--purge-after", "0s"];
+    let summary: Value = serde_json::from_str(&world.run(&purging)).unwrap();
+    let purged = "/offload/tables/0/purged_rows";
+    assert_eq!(summary.pointer(purged), Some(&json!(400)));
+    assert_eq!(writers[0].counts().await.unwrap().positions, 0);
+    assert_eq!(writers[0].last_by_order(&order).await.unwrap(), last);
+    world.all_agree(400);
+
+    // What comes afterwards goes the same way; what is too young stays.
     fill(&writers, 400..430).await;
-    let store = &writers[0];
-    for table in LakeTable::ALL {
-        for writer in store.writers(table).await.unwrap() {
-            let last = store.last_window(table, &writer.writer_id).await.unwrap();
-            let Some(window) = last else { continue };
-            assert_eq!(window.state, WindowState::Verified);
-            while store.purge(&window, 1_000).await.unwrap() > 0 {}
-        }
-    }
-    let left = store.counts().await.unwrap().positions;
-    assert!((30..430).contains(&left), "{left}");
-    world.run(&["--once"]);
+    world.run(&["--once", "--purge-after", "7d"]);
+    assert_eq!(writers[0].counts().await.unwrap().positions, 30);
     world.all_agree(430);
 }
 

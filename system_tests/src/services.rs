@@ -26,6 +26,10 @@ pub const MOST_REPLICAS: usize = 3;
 /// How long counts may stay as they are before nothing more is expected to come.
 const QUIET: Duration = Duration::from_secs(20);
 
+/// How long subscribers may take to be ready: one whose database was killed first stores what it holds, and
+/// may have to outwait who held it before.
+const READY_PATIENCE: Duration = Duration::from_mins(5);
+
 /// How long the offload of a test may take; the development build of its models is slow.
 const LAKE_PATIENCE: Duration = Duration::from_mins(5);
 
@@ -67,11 +71,14 @@ impl Programs {
         Self::from(binaries::path)
     }
 
-    /// Builds them with a profile.
+    /// Builds them with a profile; those of `dev` may be ready-made, as [`Programs::dev`] takes them.
     ///
     /// # Errors
     /// When they cannot be built.
     pub fn built(profile: &str) -> Result<Self> {
+        if profile == "dev" {
+            return Self::dev();
+        }
         Self::of(&binaries::build_all(&Self::NAMES, &[], profile)?)
     }
 
@@ -234,7 +241,7 @@ impl Services {
     fn until_subscribed(&self) -> Result<()> {
         for number in 0..self.options.subscribers {
             let admin = Http::new(&self.admin_address(Part::Subscriber(number)))?;
-            poll::until("a subscription", poll::PATIENCE, || {
+            poll::until("a subscription", READY_PATIENCE, || {
                 Ok((admin.get("/readyz")?.status == 200).then_some(()))
             })?;
         }

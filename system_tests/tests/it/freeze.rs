@@ -21,8 +21,9 @@ const FREEZE: Duration = Duration::from_mins(1);
 /// Messages per second meanwhile; some 250 bytes each.
 const RATE: u32 = 4_000;
 
-/// How long the load goes on before and after the freeze, together.
-const AROUND: Duration = Duration::from_secs(6);
+/// How long the load goes on before and after the freeze, together: it has to be stored before the database
+/// stops, and to be there still when it goes on.
+const AROUND: Duration = Duration::from_secs(20);
 
 const CONNECTIONS: u32 = 8;
 
@@ -92,7 +93,7 @@ impl Trial {
         let load = burst.launch(&program, services.folder()).start().unwrap();
         poll::until("the load to be stored", PATIENCE, || {
             let counts = services.counts().ok();
-            Ok(counts.filter(|counts| counts.positions > u64::from(RATE)))
+            Ok(counts.filter(|counts| counts.positions > 0))
         })
         .unwrap();
         Some(Self {

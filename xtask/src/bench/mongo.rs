@@ -41,7 +41,7 @@ pub(crate) struct Options {
     /// Messages of each burst, and documents the driver inserts
     #[arg(long, default_value_t = 200_000)]
     messages: u64,
-    /// Most records of a batch, of the subscriber and of the driver
+    /// Most records of a batch, of the subscriber and of the driver; the broker's window is twice that
     #[arg(long, default_value_t = 1_000)]
     batch: u64,
     /// Subscribers, at most 3
@@ -175,6 +175,9 @@ fn run_once(
         connections: options.connections,
         ..ServiceOptions::new(programs.clone())
     };
+    // One batch is being written while the next is gathered: the broker must send that much unacknowledged.
+    let window = (2 * options.batch).clamp(1_000, 30_000);
+    service_options.broker_args = vec!["--mqtt-window".to_owned(), window.to_string()];
     let batch = options.batch.to_string();
     service_options.subscriber_args = ["--batch-records", &batch, "--log", "warn"]
         .map(str::to_owned)

@@ -62,6 +62,17 @@ impl Gate {
     }
 }
 
+/// Brings all points until they are stored, as a subscriber does: a writer that was taken over from a few
+/// times in a row gives the batch back.
+async fn bring(store: &MongoStore) -> Appended {
+    loop {
+        match store.append(points()).await {
+            Ok(appended) => return appended,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
+        }
+    }
+}
+
 /// An append that is dropped when all of it is written but the commit: what a kill leaves behind.
 async fn leave_orphans(fresh: &Fresh) {
     let gate = Gate::new();
@@ -90,13 +101,12 @@ async fn orphans_are_taken_over_once_and_counted_once() {
         lake.take(&one).await;
         assert!(lake.seen.is_empty(), "what was not committed was taken");
         let two = one.another_writer();
-        let (a, b) = tokio::join!(one.append(points()), two.append(points()));
-        let (a, b) = (a.unwrap(), b.unwrap());
+        let (a, b) = tokio::join!(bring(&one), bring(&two));
         assert_eq!(
             (a.stored + b.stored, a.duplicate + b.duplicate),
             (ROWS, ROWS)
         );
-        let third = one.append(points()).await.unwrap();
+        let third = bring(&one).await;
         assert_eq!((third.stored, third.duplicate), (0, ROWS));
         lake.take(&one).await;
         assert_eq!(lake.contradiction(ROWS), None, "bulk write: {bulk}");
@@ -119,7 +129,7 @@ async fn a_pipeline_takes_its_own_orphans_over_at_once() {
             stored += done.unwrap().stored;
         }
     }
-    let last = store.append(points()).await.unwrap();
+    let last = bring(&store).await;
     // An append that was dropped after its commit is not counted by anybody.
     assert!(stored + last.stored <= ROWS && last.stored + last.duplicate == ROWS);
     let mut lake = Lake::default();
@@ -138,19 +148,19 @@ async fn zombie(fresh: &Fresh, ignore_fences: bool) -> (Option<String>, Appended
     };
     let slow = fresh.open_with(tuning).await;
     let (mut stopped, mut taking_over) = (JoinSet::new(), JoinSet::new());
-    stopped.spawn(async move { slow.append(points()).await });
+    stopped.spawn(async move { bring(&slow).await });
     before_commit.reached.notified().await;
     let heir = fresh.open_with(before_claim.at(Point::BeforeClaim)).await;
     let lake_store = heir.clone();
-    taking_over.spawn(async move { heir.append(points()).await });
+    taking_over.spawn(async move { bring(&heir).await });
     before_claim.reached.notified().await;
     // With the guard the writer learns that it was fenced and writes its batch again; without, it commits.
     before_commit.release();
     let mut lake = Lake::default();
-    let counted = stopped.join_next().await.unwrap().unwrap().unwrap();
+    let counted = stopped.join_next().await.unwrap().unwrap();
     lake.take(&lake_store).await;
     before_claim.release();
-    let heir = taking_over.join_next().await.unwrap().unwrap().unwrap();
+    let heir = taking_over.join_next().await.unwrap().unwrap();
     assert_eq!(counted.stored + counted.duplicate, ROWS);
     assert_eq!(heir.stored + heir.duplicate, ROWS);
     lake.take(&lake_store).await;

@@ -238,11 +238,19 @@ impl Services {
     }
 
     /// Waits until every subscriber has its session: a broker keeps nothing for one it does not know.
-    fn until_subscribed(&self) -> Result<()> {
+    fn until_subscribed(&mut self) -> Result<()> {
         for number in 0..self.options.subscribers {
-            let admin = Http::new(&self.admin_address(Part::Subscriber(number)))?;
+            let part = Part::Subscriber(number);
+            let admin = Http::new(&self.admin_address(part))?;
+            let process = self.process(part)?;
             poll::until("a subscription", READY_PATIENCE, || {
-                Ok((admin.get("/readyz")?.status == 200).then_some(()))
+                anyhow::ensure!(
+                    process.is_running()?,
+                    "{part:?} has ended by itself:\n{}",
+                    process.stderr()
+                );
+                let answer = admin.get("/readyz").ok();
+                Ok(answer.filter(|answer| answer.status == 200).map(drop))
             })?;
         }
         Ok(())

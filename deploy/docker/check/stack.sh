@@ -247,7 +247,7 @@ check_kills() {
 
 # in_lake TABLE: rows of it, as lake_ingest's own query engine counts them.
 in_lake() {
-  dc exec -T lake_ingest lake_ingest --log warn query "SELECT count(*) AS n FROM $1" 2>>"$logs/lake.log" | grep -oE '[0-9]+' | tail -n 1
+  dc exec -T lake_ingest lake_ingest --log warn query --format csv "SELECT count(*) AS n FROM $1" 2>>"$logs/lake.log" | sed -n 2p | tr -cd 0-9
 }
 
 check_lake() {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::UtcMicros;
+use crate::content_hash::ContentHash;
 
 /// A class of defect; the label of the metric, the code in API errors, the column in the dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -88,4 +89,53 @@ pub struct Reject {
     /// kept; without it the same bytes on the same topic are one letter, because the broker may have
     /// delivered them twice.
     pub log_seq: Option<u64>,
+}
+
+impl Reject {
+    /// Returns what makes two letters one, hashed: the place in the log, or without it only topic and bytes.
+    /// Stores keep it as the key, so it never changes.
+    pub fn identity(&self) -> [u64; 2] {
+        [b"dead letter", b"rettel daed"].map(|salt| {
+            let content = ContentHash::default()
+                .chain(salt)
+                .chain(self.topic.as_bytes())
+                .chain(&self.payload);
+            let whole = match self.log_seq {
+                None => content,
+                Some(log_seq) => content
+                    .chain(&log_seq.to_le_bytes())
+                    .chain(&self.item.to_le_bytes())
+                    .chain(&self.received_time.as_micros().to_le_bytes()),
+            };
+            whole.finish()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_known_by_its_place_or_else_by_its_bytes_and_the_key_never_changes() {
+        let letter = |log_seq, item| Reject {
+            defect: Defect::new(RejectReason::InvalidField, "lat"),
+            topic: "t".into(),
+            payload: b"p".as_slice().into(),
+            received_time: UtcMicros::new(7).unwrap(),
+            item,
+            log_seq,
+        };
+        assert_eq!(letter(None, 0).identity(), letter(None, 1).identity());
+        assert_ne!(letter(Some(1), 0).identity(), letter(Some(1), 1).identity());
+        assert_ne!(letter(Some(1), 0).identity(), letter(Some(2), 0).identity());
+        assert_eq!(
+            letter(None, 0).identity(),
+            [11_207_635_841_444_357_388, 4_616_866_855_717_668_357]
+        );
+        assert_eq!(
+            letter(Some(1), 2).identity(),
+            [16_078_783_021_974_280_489, 10_654_070_788_072_706_542]
+        );
+    }
 }

@@ -8,7 +8,6 @@
 
 use std::fmt::Write as _;
 
-use model::content_hash::ContentHash;
 use model::{FleetEvent, Position, RecencyKey, Reject, UtcMicros};
 
 /// Between the parts of an `_id`.
@@ -109,23 +108,10 @@ pub(crate) fn fleet_event(event: &FleetEvent) -> String {
 
 /// Returns the `_id` of a dead letter: its place in the log, or without one only topic and bytes, hashed.
 pub(crate) fn reject(reject: &Reject) -> String {
-    let half = |salt: &[u8]| {
-        let content = ContentHash::default()
-            .chain(salt)
-            .chain(reject.topic.as_bytes())
-            .chain(&reject.payload);
-        let whole = match reject.log_seq {
-            None => content,
-            Some(log_seq) => content
-                .chain(&log_seq.to_le_bytes())
-                .chain(&reject.item.to_le_bytes())
-                .chain(&reject.received_time.as_micros().to_le_bytes()),
-        };
-        whole.finish()
-    };
     let mut out = String::with_capacity(32);
-    push_hex::<16>(&mut out, half(b"dead letter"));
-    push_hex::<16>(&mut out, half(b"rettel daed"));
+    for half in reject.identity() {
+        push_hex::<16>(&mut out, half);
+    }
     out
 }
 

@@ -1,6 +1,5 @@
 //! One batch, one transaction: rows, last positions, dead letters, counters and the log cursor.
 
-use model::content_hash::ContentHash;
 use model::{DeliveryState, FleetEvent, Position, Record, Reject, UtcMicros};
 use rusqlite::{CachedStatement, Connection, Row, Transaction, TransactionBehavior, params};
 use store::{Appended, Batch};
@@ -299,24 +298,11 @@ fn widen(segments: &mut Vec<(i64, UtcMicros, UtcMicros)>, segment: i64, time: Ut
     }
 }
 
-/// What makes two dead letters one: the place in the log, or without it only topic and bytes.
+/// Returns the key of a dead letter.
 fn identity(reject: &Reject) -> [u8; 16] {
-    let half = |salt: &[u8]| {
-        let content = ContentHash::default()
-            .chain(salt)
-            .chain(reject.topic.as_bytes())
-            .chain(&reject.payload);
-        let whole = match reject.log_seq {
-            None => content,
-            Some(log_seq) => content
-                .chain(&log_seq.to_le_bytes())
-                .chain(&reject.item.to_le_bytes())
-                .chain(&reject.received_time.as_micros().to_le_bytes()),
-        };
-        whole.finish().to_le_bytes()
-    };
+    let [first, second] = reject.identity().map(u64::to_le_bytes);
     let mut identity = [0; 16];
-    identity[..8].copy_from_slice(&half(b"dead letter"));
-    identity[8..].copy_from_slice(&half(b"rettel daed"));
+    identity[..8].copy_from_slice(&first);
+    identity[8..].copy_from_slice(&second);
     identity
 }

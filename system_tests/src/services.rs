@@ -237,7 +237,7 @@ impl Services {
         self.until_subscribed()
     }
 
-    /// Waits until every subscriber has its session: a broker keeps nothing for one it does not know.
+    /// Waits until every subscriber has its session: a foreign broker keeps nothing for one it does not know.
     fn until_subscribed(&mut self) -> Result<()> {
         for number in 0..self.options.subscribers {
             let part = Part::Subscriber(number);

@@ -43,7 +43,7 @@ impl Services {
         services
     }
 
-    /// Waits for the subscriber's first session: the broker keeps nothing for one it does not know.
+    /// Waits for the subscriber's first session, so that what is killed later had begun.
     fn until_subscribed(&self) {
         let admin = Http::new(&format!("127.0.0.1:{}", 9102 + self.base)).unwrap();
         poll::until("the subscription", PATIENCE, || {

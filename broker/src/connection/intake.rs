@@ -164,6 +164,7 @@ fn message(
         received_us: terms.received_us,
         topic: publish.topic,
         client_id: terms.client_id,
+        properties: &[],
     };
     let place = taken.batch.len() as u64;
     let pushed = taken.batch.push(&head, publish.payload);

@@ -337,6 +337,7 @@ async fn publish_will(front: &Front, client_id: &str, will: Will) {
         received_us: front.clock.now().as_micros(),
         topic: &will.topic,
         client_id,
+        properties: &[],
     };
     let appended = match batch.push(&head, &will.payload) {
         Ok(()) => front.log.append(batch).await,

@@ -14,6 +14,7 @@ struct Owned {
     received_us: i64,
     topic: String,
     client_id: String,
+    properties: Vec<u8>,
     payload: Vec<u8>,
 }
 
@@ -24,9 +25,10 @@ prop_compose! {
         received_us: i64,
         topic in "\\PC{0,40}",
         client_id in "\\PC{0,20}",
+        properties in prop::collection::vec(any::<u8>(), 0..40),
         payload in prop::collection::vec(any::<u8>(), 0..300),
     ) -> Owned {
-        Owned { qos, retain, received_us, topic, client_id, payload }
+        Owned { qos, retain, received_us, topic, client_id, properties, payload }
     }
 }
 
@@ -39,6 +41,7 @@ fn frames(records: &[Owned], first: u64) -> Vec<u8> {
             received_us: r.received_us,
             topic: &r.topic,
             client_id: &r.client_id,
+            properties: &r.properties,
         };
         batch.push(&head, &r.payload).unwrap();
     }
@@ -64,6 +67,7 @@ proptest! {
                 retain: r.retain,
                 topic: &r.topic,
                 client_id: &r.client_id,
+                properties: &r.properties,
                 payload: &r.payload,
             };
             prop_assert_eq!(frame.record, expected);
@@ -119,6 +123,7 @@ fn the_layout_never_changes() {
         received_us: 0x0102_0304_0506_0708,
         topic: "ab".into(),
         client_id: "c".into(),
+        properties: Vec::new(),
         payload: b"xyz".to_vec(),
     };
     let frame = frames(std::slice::from_ref(&record), 5);
@@ -132,6 +137,44 @@ fn the_layout_never_changes() {
 }
 
 #[test]
+fn properties_stand_before_the_payload_and_are_flagged() {
+    let record = Owned {
+        qos: 1,
+        retain: false,
+        received_us: 0,
+        topic: "ab".into(),
+        client_id: "c".into(),
+        properties: b"pq".to_vec(),
+        payload: b"xyz".to_vec(),
+    };
+    let frame = frames(std::slice::from_ref(&record), 5);
+    let body = b"\0\0\0\0\0\0\0\0\x09\x02\x00\x01\x00abc\x02\x00\x00\x00pqxyz";
+    assert_eq!(frame[16..], body[..]);
+}
+
+#[test]
+fn a_whole_record_with_an_unknown_flag_is_told_from_a_torn_one() {
+    for flag in [0b1_0000, 0b10_0000, 0b100_0000, 0b1000_0000] {
+        let record = Owned {
+            qos: 1,
+            retain: false,
+            received_us: 0,
+            topic: "ab".into(),
+            client_id: "c".into(),
+            properties: Vec::new(),
+            payload: b"xyz".to_vec(),
+        };
+        let mut frame = frames(std::slice::from_ref(&record), 5);
+        frame[24] |= flag;
+        assert!(matches!(parse(&frame, SALT), Parsed::Bad(_)));
+        let mut covered = frame[16..].to_vec();
+        covered.extend((5_u64 ^ 1 << 63 ^ SALT).to_le_bytes());
+        frame[4..8].copy_from_slice(&crc32fast::hash(&covered).to_le_bytes());
+        assert!(matches!(parse(&frame, SALT), Parsed::Unknown));
+    }
+}
+
+#[test]
 fn texts_too_long_for_the_format_are_refused() {
     let topic = "t".repeat(65_536);
     let head = RecordHead {
@@ -140,6 +183,7 @@ fn texts_too_long_for_the_format_are_refused() {
         received_us: 0,
         topic: &topic,
         client_id: "",
+        properties: b"",
     };
     let mut batch = RecordBatch::new();
     assert!(batch.push(&head, b"").is_err());

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::LogError;
 use crate::disk::File;
-use crate::record::{GROUP_START, MAX_BODY_BYTES, PREFIX_BYTES, Parsed, parse};
+use crate::record::{GROUP_START, MAX_BODY_BYTES, PREFIX_BYTES, Parsed, UNKNOWN, parse};
 use crate::segment::{HEADER_END, Header};
 use crate::wire::{length, u32_at, u64_at};
 
@@ -68,6 +68,8 @@ pub(super) fn scan(
                 }
                 Parsed::Frame(_) => break 'windows "the record is not the next in sequence",
                 Parsed::Bad(reason) => break 'windows reason,
+                // It was written like this and may have been acknowledged: nothing is to be cut.
+                Parsed::Unknown => return Err(LogError::corrupt(path, scan.len, UNKNOWN)),
                 Parsed::Short(size) if scan.len + size as u64 > file_len => {
                     break 'windows "the file ends within the record";
                 }

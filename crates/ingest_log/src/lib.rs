@@ -48,6 +48,9 @@
 //! come yet must not lose what it acknowledged. Bound the disk with `max_log_bytes` or let the disk be
 //! the bound; at the bound commits wait and the writer tries again every second.
 //!
+//! With [`LogConfig::held`] nothing at or above [`Cursors::hold`] is deleted either, and nothing at all
+//! before that was called: who keeps a digest of the records elsewhere says so how far it is durable.
+//!
 //! # Bounds
 //! | what | bound | at the bound |
 //! |---|---|---|
@@ -72,7 +75,7 @@
 //! | at | bytes | content |
 //! |---|---|---|
 //! | 0 | 8 | `LMLOGSEG` |
-//! | 8 | 4 | version, 2; 1 is read too, and its records have no properties |
+//! | 8 | 4 | version, 2; 1 is read too, and its records have neither properties nor packet id |
 //! | 12 | 4 | flags; bit 0: commits of this segment were acknowledged without sync |
 //! | 16 | 16 | log id |
 //! | 32 | 8 | salt of the log, random |
@@ -94,10 +97,10 @@
 //! | 4 | 4 | CRC of the body followed by the eight bytes of (the field at 8, XOR the log's salt) |
 //! | 8 | 8 | bits 0-62: sequence; bit 63: set on the first record of each group |
 //! | 16 | 8 | received, microseconds since the epoch, signed |
-//! | 24 | 1 | bits 0-1: quality of service, 0 to 2; bit 2: retain; bit 3: has properties; others 0 |
+//! | 24 | 1 | bits 0-1: quality of service, 0 to 2; bit 2: retain; bit 3: has properties; bit 4: has a packet id; others 0 |
 //! | 25 | 2 | length of the topic |
 //! | 27 | 2 | length of the client id |
-//! | 29 | | topic and client id, UTF-8; with bit 3 the length of the properties (4 bytes) and the properties; payload to the end of the body |
+//! | 29 | | topic and client id, UTF-8; with bit 4 the packet id (2 bytes, not 0); with bit 3 the length of the properties (4 bytes) and the properties; payload to the end of the body |
 //!
 //! Sequences of a segment are consecutive. Between segments they are too, except behind an unsynced
 //! segment, where they leap ahead at each open so that no sequence is given out twice.

@@ -99,6 +99,7 @@ impl Log {
             "opened the ingest log"
         );
         let bell = Arc::new(Bell::default());
+        let held = config.held;
         let bounds = Arc::new(crate::cursors::Bounds::default());
         bounds.first.store(report.first, Ordering::Release);
         bounds.durable.store(report.next, Ordering::Release);
@@ -108,7 +109,12 @@ impl Log {
             identity: recovered.identity,
             segments: Segments::new(recovered.segments),
             spare: Spare::new(recovered.next_ordinal),
-            cursors: Cursors::new(recovered.cursors, Arc::clone(&bounds), Arc::clone(&bell)),
+            cursors: Cursors::new(
+                recovered.cursors,
+                held,
+                Arc::clone(&bounds),
+                Arc::clone(&bell),
+            ),
             bounds,
             bell,
             folder_lock,
@@ -185,6 +191,11 @@ impl Log {
     /// Returns the first sequence that is not yet durable.
     pub fn next_durable(&self) -> u64 {
         self.handle.shared.next_durable()
+    }
+
+    /// Returns the sequence that the next accepted record gets: what was accepted before lies below.
+    pub fn next_accepted(&self) -> u64 {
+        self.handle.shared.next_accepted()
     }
 
     /// Returns the first sequence still held.

@@ -1,5 +1,7 @@
 //! The record codec: round trips, and arbitrary bytes.
 
+use std::num::NonZeroU16;
+
 use proptest::prelude::*;
 
 use crate::record::{Parsed, decode, parse, stamp};
@@ -15,6 +17,7 @@ struct Owned {
     topic: String,
     client_id: String,
     properties: Vec<u8>,
+    packet_id: Option<NonZeroU16>,
     payload: Vec<u8>,
 }
 
@@ -26,9 +29,10 @@ prop_compose! {
         topic in "\\PC{0,40}",
         client_id in "\\PC{0,20}",
         properties in prop::collection::vec(any::<u8>(), 0..40),
+        packet_id: Option<NonZeroU16>,
         payload in prop::collection::vec(any::<u8>(), 0..300),
     ) -> Owned {
-        Owned { qos, retain, received_us, topic, client_id, properties, payload }
+        Owned { qos, retain, received_us, topic, client_id, properties, packet_id, payload }
     }
 }
 
@@ -43,7 +47,8 @@ fn frames(records: &[Owned], first: u64) -> Vec<u8> {
             client_id: &r.client_id,
             properties: &r.properties,
         };
-        batch.push(&head, &r.payload).unwrap();
+        let pushed = batch.push_tracked(&head, r.packet_id, &r.payload);
+        pushed.unwrap();
     }
     let mut frames = batch.frames().to_vec();
     stamp(&mut frames, first, SALT);
@@ -68,6 +73,7 @@ proptest! {
                 topic: &r.topic,
                 client_id: &r.client_id,
                 properties: &r.properties,
+                packet_id: r.packet_id,
                 payload: &r.payload,
             };
             prop_assert_eq!(frame.record, expected);
@@ -124,6 +130,7 @@ fn the_layout_never_changes() {
         topic: "ab".into(),
         client_id: "c".into(),
         properties: Vec::new(),
+        packet_id: None,
         payload: b"xyz".to_vec(),
     };
     let frame = frames(std::slice::from_ref(&record), 5);
@@ -145,16 +152,17 @@ fn properties_stand_before_the_payload_and_are_flagged() {
         topic: "ab".into(),
         client_id: "c".into(),
         properties: b"pq".to_vec(),
+        packet_id: NonZeroU16::new(0x0102),
         payload: b"xyz".to_vec(),
     };
     let frame = frames(std::slice::from_ref(&record), 5);
-    let body = b"\0\0\0\0\0\0\0\0\x09\x02\x00\x01\x00abc\x02\x00\x00\x00pqxyz";
+    let body = b"\0\0\0\0\0\0\0\0\x19\x02\x00\x01\x00abc\x02\x01\x02\x00\x00\x00pqxyz";
     assert_eq!(frame[16..], body[..]);
 }
 
 #[test]
 fn a_whole_record_with_an_unknown_flag_is_told_from_a_torn_one() {
-    for flag in [0b1_0000, 0b10_0000, 0b100_0000, 0b1000_0000] {
+    for flag in [0b10_0000, 0b100_0000, 0b1000_0000] {
         let record = Owned {
             qos: 1,
             retain: false,
@@ -162,6 +170,7 @@ fn a_whole_record_with_an_unknown_flag_is_told_from_a_torn_one() {
             topic: "ab".into(),
             client_id: "c".into(),
             properties: Vec::new(),
+                packet_id: None,
             payload: b"xyz".to_vec(),
         };
         let mut frame = frames(std::slice::from_ref(&record), 5);

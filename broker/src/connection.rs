@@ -36,8 +36,8 @@ use self::outbound::Outbound;
 use self::pace::Pace;
 use crate::fanout::{Fanout, LiveSubscriber};
 use crate::metrics::{Metrics, Reason};
-use crate::protocol::Violation;
 use crate::protocol::control::{self, Control};
+use crate::protocol::{Version, Violation};
 use crate::retained::{Retained, RetainedStore};
 use crate::session::delivery::Delivery;
 use crate::session::window::Origin;
@@ -177,6 +177,7 @@ type Appending = Pin<Box<dyn Future<Output = Result<Pending, LogError>> + Send>>
 /// A connected client.
 struct Connection<R, W> {
     front: Arc<Front>,
+    version: Version,
     client_id: Arc<str>,
     reader: R,
     writer: W,
@@ -233,6 +234,7 @@ where
     let pace = Pace::new(connect.keep_alive, front.stall_timeout);
     let mut connection = Connection {
         front,
+        version: connect.version,
         client_id,
         reader,
         writer,

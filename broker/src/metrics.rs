@@ -83,6 +83,7 @@ pub(crate) enum Reason {
     Topic,
     Qos,
     Unexpected,
+    ReceiveMaximum,
     KeepAlive,
     Stalled,
     TakenOver,
@@ -92,7 +93,14 @@ impl From<Violation> for Reason {
     fn from(violation: Violation) -> Self {
         match violation {
             Violation::TooLarge => Self::TooLarge,
-            Violation::Length | Violation::Malformed | Violation::Text => Self::Malformed,
+            Violation::Length
+            | Violation::Malformed
+            | Violation::Text
+            | Violation::Property
+            | Violation::Repeated
+            | Violation::Protocol => Self::Malformed,
+            Violation::TopicAlias => Self::Topic,
+            Violation::ReceiveMaximum => Self::ReceiveMaximum,
             Violation::Topic | Violation::Filter | Violation::DollarTopic => Self::Topic,
             Violation::Qos | Violation::ExactlyOnce => Self::Qos,
             Violation::Unexpected => Self::Unexpected,

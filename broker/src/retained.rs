@@ -23,6 +23,10 @@ pub(crate) struct Retained {
     pub(crate) topic: Arc<str>,
     pub(crate) payload: Bytes,
     pub(crate) qos: u8,
+    /// What MQTT 5 passes on, in the form of [`crate::protocol::properties::keep`].
+    pub(crate) properties: Bytes,
+    /// When it was published, in microseconds since the epoch.
+    pub(crate) received_us: i64,
     /// Its place in the log: of two messages on a topic the later one stays.
     pub(crate) seq: u64,
 }
@@ -101,7 +105,7 @@ impl RetainedStore {
 
 impl Retained {
     fn size(&self) -> usize {
-        ENTRY_BYTES + self.topic.len() + self.payload.len()
+        ENTRY_BYTES + self.topic.len() + self.properties.len() + self.payload.len()
     }
 }
 
@@ -114,6 +118,8 @@ mod tests {
             topic: topic.into(),
             payload: Bytes::from_static(payload.as_bytes()),
             qos: 1,
+            properties: Bytes::new(),
+            received_us: 0,
             seq,
         }
     }

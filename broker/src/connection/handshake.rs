@@ -7,7 +7,7 @@ use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
 use super::intake::Input;
-use super::outbound::Outbound;
+use super::outbound::{Outbound, Takes};
 use super::{Front, Source, read};
 use crate::protocol::control::{self, Connect, ConnectError};
 use crate::protocol::frame::{Split, split};
@@ -83,7 +83,13 @@ pub(super) async fn admit(
         claim = front.claims.claim(&client_id, end.clone()) => claim,
         () = end.cancelled() => return Err(Refusal::Cancelled),
     };
-    let mut out = Outbound::new(front.window);
+    let mut out = Outbound::new(Takes {
+        version: connect.version,
+        window: front.window,
+        packet_bytes: usize::MAX,
+        aliases: 0,
+        clock: Arc::clone(&front.clock),
+    });
     let (source, shares, session_present) = if connect.clean_session {
         if session::discard(&front.log, &client_id) {
             front.metrics.sessions.dec();

@@ -9,7 +9,7 @@ use ingest_log::{RecordBatch, RecordHead};
 use super::outbound::Outbound;
 use crate::protocol::control::{self, Control};
 use crate::protocol::frame::{Frame, Split, split};
-use crate::protocol::{Violation, publish, topic};
+use crate::protocol::{Version, Violation, publish, topic};
 use crate::retained::Retained;
 use crate::session::window::Origin;
 
@@ -65,6 +65,7 @@ impl Input {
 /// What holds for every message of one call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {
+    pub(super) version: Version,
     pub(super) client_id: &'a str,
     pub(super) received_us: i64,
     pub(super) max_packet_bytes: usize,
@@ -164,7 +165,7 @@ fn message(
         received_us: terms.received_us,
         topic: publish.topic,
         client_id: terms.client_id,
-        properties: &[],
+        properties: publish.properties,
     };
     let place = taken.batch.len() as u64;
     let pushed = taken.batch.push(&head, publish.payload);
@@ -174,6 +175,8 @@ fn message(
             topic: publish.topic.into(),
             payload: Bytes::copy_from_slice(publish.payload),
             qos: publish.qos,
+            properties: Bytes::copy_from_slice(publish.properties),
+            received_us: terms.received_us,
             seq: 0,
         };
         taken.retained.push((place, retained));

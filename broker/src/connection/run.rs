@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::pin;
 
+use bytes::Bytes;
 use ingest_log::{LogError, RecordBatch, RecordHead};
 use service::ErrorChain;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -200,6 +201,7 @@ where
     fn take(&mut self) {
         let front = &self.front;
         let terms = Terms {
+            version: self.version,
             client_id: &self.client_id,
             received_us: front.clock.now().as_micros(),
             max_packet_bytes: front.max_packet_bytes,
@@ -330,11 +332,12 @@ fn retain(front: &Front, messages: Vec<(u64, Retained)>, first: u64) {
 
 async fn publish_will(front: &Front, client_id: &str, will: Will) {
     let mut batch = RecordBatch::new();
+    let received_us = front.clock.now().as_micros();
     let head = RecordHead {
         // The record says how it is delivered, and delivery knows 0 and 1.
         qos: will.qos.min(1),
         retain: will.retain,
-        received_us: front.clock.now().as_micros(),
+        received_us,
         topic: &will.topic,
         client_id,
         properties: &[],
@@ -352,6 +355,8 @@ async fn publish_will(front: &Front, client_id: &str, will: Will) {
             topic: will.topic.into(),
             payload: will.payload,
             qos: will.qos.min(1),
+            properties: Bytes::new(),
+            received_us,
             seq: seqs.start,
         }),
         Ok(_) => {}

@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use ingest_log::LogError;
 
+use super::outbound::Grant;
 use super::{Connection, Source};
 use crate::protocol::control::{self, Request};
 use crate::protocol::topic::{Share, Wish, wish};
@@ -95,10 +96,10 @@ impl<R, W> Connection<R, W> {
             let matching = self.front.retained.matching(filter).into_iter();
             found.extend(matching.map(|message| {
                 let qos = message.qos.min(*granted);
-                (message, qos)
+                (message, Grant { qos, id: None })
             }));
         }
-        found.sort_by(|a, b| a.0.topic.cmp(&b.0.topic).then(b.1.cmp(&a.1)));
+        found.sort_by(|a, b| a.0.topic.cmp(&b.0.topic).then(b.1.qos.cmp(&a.1.qos)));
         found.dedup_by(|later, kept| later.0.topic == kept.0.topic);
         let dropped = self.out.queue_retained(found);
         self.front.metrics.fanout_dropped.inc_by(dropped as u64);

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
 use super::entry::{self, Entries, Entry};
-use crate::connection::outbound::{Message, Outbound};
+use crate::connection::outbound::{Message, Outbound, Sent};
 use crate::session::window::Origin;
 
 /// The queue, between the dispatcher and the subscriber's connection.
@@ -95,8 +95,11 @@ impl Taken {
                 retain: false,
                 dup: false,
                 origin: Origin::Memory,
+                properties: &[],
+                received_us: 0,
+                ids: &[],
             };
-            if !out.has_room() || !out.send(&message) {
+            if !out.has_room() || out.send(&message) == Sent::NotNow {
                 return;
             }
             self.sent += entry.bytes.len();

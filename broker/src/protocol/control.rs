@@ -12,7 +12,7 @@ use rmqtt_codec::v3::{Codec, ConnectAck, ConnectAckReason, Packet, SubscribeRetu
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::frame::{Frame, put_length};
-use super::{Violation, topic};
+use super::{Version, Violation, topic};
 
 /// CONNECT's first byte.
 pub(crate) const CONNECT: u8 = 0x10;
@@ -31,6 +31,7 @@ const LEVEL_5: u8 = 5;
 /// What a client asks for when it connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Connect {
+    pub(crate) version: Version,
     pub(crate) client_id: String,
     pub(crate) clean_session: bool,
     /// Seconds; zero: none.
@@ -125,6 +126,7 @@ pub(crate) fn connect(frame: &Frame<'_>) -> Result<Connect, ConnectError> {
         })
     });
     Ok(Connect {
+        version: Version::V311,
         client_id: connect.client_id.to_string(),
         clean_session: connect.clean_session,
         keep_alive: connect.keep_alive,

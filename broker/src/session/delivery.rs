@@ -9,7 +9,7 @@ use ingest_log::{Chunk, Log, LogError, Reader, Record};
 use super::ledger::Ledger;
 use super::window::Origin;
 use super::{Session, Subscription};
-use crate::connection::outbound::{Message, Outbound};
+use crate::connection::outbound::{Message, Outbound, Sent};
 use crate::protocol::filter_index::FilterIndex;
 
 /// The delivery to one connected client with a persistent session.
@@ -208,9 +208,12 @@ fn send(
         retain: false,
         dup: again,
         origin: Origin::Session { seq: record.seq },
+        properties: record.properties,
+        received_us: record.received_us,
+        ids: &[],
     });
-    if sent && qos > 0 {
+    if sent == Sent::Yes && qos > 0 {
         ledger.push(record.seq);
     }
-    sent
+    sent != Sent::NotNow
 }

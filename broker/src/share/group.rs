@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::core::Core;
 use super::roster::Roster;
-use crate::connection::outbound::{Message, Outbound};
+use crate::connection::outbound::{Message, Outbound, Sent};
 use crate::protocol::filter_index::FilterIndex;
 use crate::session::window::Origin;
 
@@ -275,11 +275,13 @@ impl State {
                 break;
             };
             let qos = record.qos.min(seat.qos);
-            if !out.send(&message(&record, seat, true)) {
+            let sent = out.send(&message(&record, seat, true));
+            if sent == Sent::NotNow {
                 break;
             }
-            self.core.take_returned(seat.member, seq, qos > 0);
-            repeated += 1;
+            let sent = sent == Sent::Yes;
+            self.core.take_returned(seat.member, seq, sent && qos > 0);
+            repeated += u64::from(sent);
         }
         repeated
     }
@@ -301,10 +303,11 @@ impl State {
                 self.core.pass(record.seq);
             } else {
                 let message = message(&record, seat, again);
-                if !out.send(&message) {
+                let sent = out.send(&message);
+                if sent == Sent::NotNow {
                     break;
                 }
-                if message.qos > 0 {
+                if sent == Sent::Yes && message.qos > 0 {
                     self.core.hold(seat.member, record.seq);
                 } else {
                     self.core.pass(record.seq);
@@ -330,6 +333,9 @@ fn message<'a>(record: &Record<'a>, seat: Seat, dup: bool) -> Message<'a> {
             number: seat.number,
             seq: record.seq,
         },
+        properties: record.properties,
+        received_us: record.received_us,
+        ids: &[],
     }
 }
 

@@ -29,6 +29,7 @@ fn connect_body(name: &[u8], level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
 fn a_connect_is_read() {
     let bytes = connect_body(b"MQTT", 4, 2, &[0, 1, b'a']);
     let expected = Connect {
+        version: Version::V311,
         client_id: "a".to_owned(),
         clean_session: true,
         keep_alive: 60,

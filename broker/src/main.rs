@@ -70,10 +70,9 @@ Try it:
     async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         let admin_addr = admin::bind_and_serve(config.admin_listen, &context).await?;
         let handle = broker::start(config.broker, &context).await?;
-        context.announce_ready(
-            Self::NAME,
-            &[("mqtt", handle.mqtt_addr), ("admin", admin_addr)],
-        );
+        let mut addresses = handle.addresses;
+        addresses.push(("admin", admin_addr));
+        context.announce_ready(Self::NAME, &addresses);
         context.tasks.stopped().await;
         Ok(())
     }

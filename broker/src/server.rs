@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use ingest_log::{Log, LogCondition, LogError, RealDisk};
 use service::{
-    BindError, BoxError, CancellationToken, ComponentHealth, Context, Stage, Throttle, bind_tcp,
+    BindError, BoxError, CancellationToken, ComponentHealth, Context, Stage, Throttle,
 };
-use tokio::net::{TcpListener, TcpStream};
 
-use crate::connection::{self, Front};
+use crate::access::{self, Access, FileError};
+use crate::connection::Front;
+use crate::expiry::{self, Expiry};
 use crate::fanout::{self, Fanout, RelayError, Timing};
-use crate::metrics::{self, Metrics, Reason};
+use crate::listen::tls::{Tls, TlsError};
+use crate::listen::{Listeners, reload};
+use crate::metrics::{self, Metrics};
 use crate::retained::RetainedStore;
 use crate::share::Groups;
 use crate::takeover::Claims;
@@ -25,8 +28,10 @@ use crate::{Config, session};
 pub struct Handle {
     /// The log: what is appended here is delivered like any published message.
     pub log: Log,
-    /// Where MQTT clients connect.
+    /// Where MQTT clients connect over plain TCP.
     pub mqtt_addr: SocketAddr,
+    /// Every listener's name and address.
+    pub addresses: Vec<(&'static str, SocketAddr)>,
 }
 
 /// Why the broker does not start.
@@ -41,6 +46,12 @@ pub enum Error {
     /// The log cannot be opened.
     #[error("the ingest log cannot be opened")]
     Log(#[from] LogError),
+    /// The users or the rules cannot be read.
+    #[error("who may connect cannot be read")]
+    Access(#[from] FileError),
+    /// TLS has no usable certificate.
+    #[error("TLS cannot be served")]
+    Tls(#[from] TlsError),
     /// The embedded router does not start.
     #[error("the live copy cannot be started")]
     Live(#[source] BoxError),
@@ -54,18 +65,18 @@ impl From<RelayError> for Error {
 
 /// How often the log's condition is looked at.
 const WATCH: Duration = Duration::from_millis(250);
-/// Pause after a failed accept, which is mostly a lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Binds the listener, opens the log and starts all tasks.
+/// Binds the listeners, reads who may connect, opens the log and starts all tasks.
 ///
 /// The log is closed in [`Stage::Serve`], after everything that reads it was drained.
 ///
 /// # Errors
-/// When the address is taken, the log cannot be opened, or the embedded router does not start.
+/// When an address is taken, a file is wrong, the log cannot be opened, or the embedded router does not start.
 pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
-    let listener = bind_tcp("MQTT", config.mqtt_listen).await?;
-    let mqtt_addr = listener.local_addr().map_err(Error::Address)?;
+    let listeners = Listeners::bind(&config).await?;
+    let addresses = listeners.addresses().map_err(Error::Address)?;
+    let mqtt_addr = addresses.first().map_or(config.mqtt_listen, |(_, address)| *address);
+    let (access, tls) = doors(&config).await?;
     let log_config = config.log_config();
     let opened = tokio::task::spawn_blocking(|| Log::open(Arc::new(RealDisk), log_config)).await;
     let (log, report) = opened.map_err(|error| Error::Address(error.into()))??;
@@ -89,6 +100,17 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
         fanout,
         claims: Claims::default(),
         groups,
+        access: access.clone(),
+        expiry: Expiry::new(
+            config.sessions.max_session_expiry(),
+            config.sessions.mqtt_pinned.clone(),
+        ),
+        receive_maximum: config.sessions.mqtt_receive_maximum,
+        topic_aliases: config.sessions.mqtt_topic_aliases,
+        max_keep_alive: config.sessions.mqtt_max_keep_alive,
+        response_topic: config.sessions.mqtt_response_topic.clone(),
+        message_rate: config.limits.mqtt_max_message_rate,
+        max_subscriptions: config.limits.mqtt_max_subscriptions,
         intake: context.tasks.token(Stage::Intake),
         recovered: report.next,
         started_us: context.clock.now().as_micros(),
@@ -103,6 +125,13 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
         metrics,
         log: log.clone(),
     });
+    expiry::open(&front);
+    let expiring = Arc::clone(&front);
+    context
+        .tasks
+        .spawn(Stage::Intake, "session-expiry", |stop| {
+            expiry::run(expiring, stop)
+        });
     if config.ack_before_commit {
         tracing::error!(
             "PUBACK leaves before the log's write: this is a test, messages can be lost"
@@ -114,62 +143,49 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     context.tasks.spawn(Stage::Serve, "ingest-log", |stop| {
         watch(watched, health, stop)
     });
-    let (limit, tasks) = (config.mqtt_max_connections, context.tasks.clone());
-    context
-        .tasks
-        .spawn(Stage::Intake, "mqtt-listener", move |stop| async move {
-            let spawn = |connection| tasks.spawn_child(Stage::Intake, connection);
-            accept(front, listener, limit, spawn, stop).await;
-            Ok(())
-        });
-    tracing::info!(%mqtt_addr, sessions, next = report.next, "the MQTT front listens");
-    Ok(Handle { log, mqtt_addr })
+    reload::watch(reloaded(access, tls.clone()), front.metrics.clone(), context);
+    listeners.serve(&front, tls, context);
+    tracing::info!(?addresses, sessions, next = report.next, "the MQTT front listens");
+    Ok(Handle {
+        log,
+        mqtt_addr,
+        addresses,
+    })
 }
 
-async fn accept<F>(
-    front: Arc<Front>,
-    listener: TcpListener,
-    limit: usize,
-    spawn: F,
-    stop: CancellationToken,
-) where
-    F: Fn(futures_util::future::BoxFuture<'static, ()>),
-{
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let open = usize::try_from(front.metrics.connections.get()).unwrap_or_default();
-                if open >= limit {
-                    front.metrics.rejected(Reason::ConnectionLimit);
-                    if let Some(suppressed) = front.warning.permit() {
-                        tracing::warn!(%peer, limit, suppressed, "too many connections");
-                    }
-                    continue;
-                }
-                front.metrics.connections.inc();
-                spawn(Box::pin(serve(Arc::clone(&front), stream, peer)));
-            }
-            Err(error) => {
-                if let Some(suppressed) = front.warning.permit() {
-                    tracing::warn!(%error, suppressed, "a connection was not accepted");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
+/// Reads who may connect, and what TLS shows them.
+async fn doors(config: &Config) -> Result<(Access, Option<Arc<Tls>>), Error> {
+    let options = access::Options {
+        passwords: config.access.mqtt_password_file.clone(),
+        acl: config.access.mqtt_acl_file.clone(),
+        certificate_users: config.access.mqtt_tls_users,
+        anonymous: config.access.mqtt_allow_anonymous,
+        topics: config.limits.topics(),
+        patience: config.mqtt_connect_timeout.0,
+    };
+    let files = config.listeners.tls_files();
+    let read = move || {
+        let access = Access::open(options)?;
+        let tls = files.map(Tls::open).transpose()?;
+        Ok((access, tls.map(Arc::new)))
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| Error::Address(error.into()))?
 }
 
-async fn serve(front: Arc<Front>, stream: TcpStream, peer: SocketAddr) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %peer, "nodelay was refused");
-    }
-    let (reader, writer) = stream.into_split();
-    connection::serve(Arc::clone(&front), reader, writer).await;
-    front.metrics.connections.dec();
+/// Tells which files are read again when they change.
+fn reloaded(access: Access, tls: Option<Arc<Tls>>) -> Vec<reload::Source> {
+    let mut sources = vec![reload::Source {
+        name: "users and rules",
+        files: access.files(),
+        reload: Box::new(move || Ok(access.reload()?)),
+    }];
+    sources.extend(tls.map(|tls| reload::Source {
+        name: "certificates",
+        files: tls.files(),
+        reload: Box::new(move || Ok(tls.reload()?)),
+    }));
+    sources
 }
 
 /// Reports the log's condition; fails when the log did; closes it at the end.

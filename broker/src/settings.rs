@@ -1,5 +1,10 @@
 //! The broker's settings, their defaults and their check.
 
+mod access;
+mod limits;
+mod listeners;
+mod sessions;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,14 +12,19 @@ use ingest_log::{LogConfig, SyncMode};
 use serde::{Deserialize, Serialize};
 use service::{ByteSize, Common, HumanDuration, ListenAddr, Problems};
 
+pub use self::access::{AccessConfig, AccessSettings};
+pub use self::limits::{LimitConfig, LimitSettings};
+pub use self::listeners::{ListenerSettings, Listeners};
+pub use self::sessions::{SessionConfig, SessionSettings};
+
 /// What may be set; see [`Config`] for what holds when it is not.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[group(id = "broker")]
 #[command(next_help_heading = "Broker options")]
 pub struct Settings {
-    /// Address for MQTT clients; there is no authentication yet, so think before leaving this machine
-    /// [default: 127.0.0.1:1883]
+    /// Address for MQTT clients over plain TCP; one that other machines reach wants users, or
+    /// mqtt_allow_anonymous [default: 127.0.0.1:1883]
     #[arg(long, env = "LASTMILE_MQTT_LISTEN", value_name = "ADDR")]
     pub mqtt_listen: Option<ListenAddr>,
     /// Most connections at once; further ones are closed on arrival [default: 20000]
@@ -57,6 +67,18 @@ pub struct Settings {
     /// [default: the disk]
     #[arg(long, env = "LASTMILE_LOG_MAX_SIZE", value_name = "SIZE")]
     pub log_max_size: Option<ByteSize>,
+    /// The other listeners, and TLS.
+    #[command(flatten)]
+    pub listeners: ListenerSettings,
+    /// Users and rules.
+    #[command(flatten)]
+    pub access: AccessSettings,
+    /// What one client may take.
+    #[command(flatten)]
+    pub limits: LimitSettings,
+    /// Sessions and MQTT 5.
+    #[command(flatten)]
+    pub sessions: SessionSettings,
     /// Acknowledges before the log's write: the negative control of the kill tests.
     #[cfg(debug_assertions)]
     #[arg(long, hide = true, num_args = 0, default_missing_value = "true")]
@@ -106,6 +128,14 @@ pub struct Config {
     pub log_max_pending: ByteSize,
     /// Most bytes the log may take on disk.
     pub log_max_size: Option<ByteSize>,
+    /// The other listeners, and TLS.
+    pub listeners: Listeners,
+    /// Users and rules.
+    pub access: AccessConfig,
+    /// What one client may take.
+    pub limits: LimitConfig,
+    /// Sessions and MQTT 5.
+    pub sessions: SessionConfig,
     /// Whether PUBACK leaves before the log's write; exists in debug builds only.
     #[serde(skip)]
     pub(crate) ack_before_commit: bool,
@@ -124,7 +154,12 @@ impl Config {
         let ack_before_commit = false;
         let mqtt_listen =
             common.listen_addr("mqtt_listen", settings.mqtt_listen, 1883, &mut problems);
+        let listeners = Listeners::resolve(&settings.listeners, common, &mut problems);
         let config = Self {
+            listeners,
+            access: AccessConfig::resolve(&settings.access),
+            limits: LimitConfig::resolve(&settings.limits),
+            sessions: SessionConfig::resolve(&settings.sessions),
             mqtt_listen,
             mqtt_max_connections: settings.mqtt_max_connections.unwrap_or(20_000),
             mqtt_max_packet_size: settings.mqtt_max_packet_size.unwrap_or(ByteSize::kib(256)),
@@ -150,6 +185,9 @@ impl Config {
     }
 
     fn check(&self, problems: &mut Problems) {
+        self.access.check(self, problems);
+        self.limits.check(problems);
+        self.sessions.check(problems);
         let mut within = |name: &str, value: u64, least: u64, most: u64| {
             if !(least..=most).contains(&value) {
                 problems.add(name, format!("is {value}; give {least} to {most}"));

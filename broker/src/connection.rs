@@ -31,14 +31,19 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::handshake::{Admitted, Refusal};
-use self::intake::Input;
+use self::intake::{Inbound, Input};
 use self::outbound::Outbound;
 use self::pace::Pace;
+use crate::access::{Access, Permit};
+use crate::expiry::Expiry;
 use crate::fanout::{Fanout, LiveSubscriber};
+use crate::limits::Rate;
+use crate::listen::Peer;
 use crate::metrics::{Metrics, Reason};
 use crate::protocol::control::{self, Control};
 use crate::protocol::{Version, Violation};
 use crate::retained::{Retained, RetainedStore};
+use crate::session;
 use crate::session::delivery::Delivery;
 use crate::session::window::Origin;
 use crate::share::{Groups, Shares};
@@ -63,6 +68,19 @@ pub(crate) struct Front {
     pub(crate) retained: RetainedStore,
     pub(crate) claims: Claims,
     pub(crate) groups: Groups,
+    pub(crate) access: Access,
+    pub(crate) expiry: Expiry,
+    /// Most QoS 1 and 2 messages that a client of MQTT 5 may have on their way.
+    pub(crate) receive_maximum: u16,
+    /// Most topic aliases that a client may set.
+    pub(crate) topic_aliases: u16,
+    /// Longest keep-alive in seconds that a client of MQTT 5 gets.
+    pub(crate) max_keep_alive: Option<u16>,
+    /// Where clients that ask are told to expect responses.
+    pub(crate) response_topic: String,
+    /// Messages per second that one client may publish.
+    pub(crate) message_rate: Option<u32>,
+    pub(crate) max_subscriptions: usize,
     /// Cancelled when intake is to stop.
     pub(crate) intake: CancellationToken,
     /// End of the log when this process began.
@@ -77,6 +95,27 @@ pub(crate) struct Front {
     pub(crate) connect_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) ack_before_commit: bool,
+}
+
+impl Front {
+    /// Ends the session of a client, whose id is claimed: nothing of it is left.
+    pub(crate) fn end_session(&self, client_id: &str) {
+        self.expiry.cancel(client_id);
+        if session::discard(&self.log, client_id) {
+            self.metrics.sessions.dec();
+        }
+        self.groups.forget(client_id);
+    }
+
+    /// Tells whether a client that is away has a session whose time is over.
+    pub(crate) fn has_expired(&self, client_id: &str) -> bool {
+        let Some((asked, left_us)) = session::expiry(&self.log, client_id) else {
+            return false;
+        };
+        let left_us = left_us.unwrap_or(self.started_us);
+        let end = self.expiry.end_of(client_id, asked, left_us);
+        end.is_some_and(|end| end <= self.clock.now().as_micros())
+    }
 }
 
 /// Where deliveries come from that are this client's alone.
@@ -98,6 +137,13 @@ impl Source {
         match self {
             Self::Persistent(delivery) => delivery.subscriptions(),
             Self::Live(live) => live.subscriptions(),
+        }
+    }
+
+    fn filters(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            Self::Persistent(delivery) => Box::new(delivery.filters()),
+            Self::Live(live) => Box::new(live.filters()),
         }
     }
 
@@ -140,6 +186,14 @@ impl Source {
     }
 }
 
+/// Returns the subscriptions that the rules do not grant, or no longer.
+fn withdrawn(permit: &Permit, source: &Source, shares: &Shares) -> Vec<String> {
+    let own = source.filters().map(str::to_owned);
+    let mut filters: Vec<_> = own.chain(shares.filters()).collect();
+    filters.retain(|filter| !permit.may_subscribe(filter));
+    filters
+}
+
 /// Why a connection ends.
 #[derive(Debug, thiserror::Error)]
 enum End {
@@ -157,6 +211,8 @@ enum End {
     Stalled,
     #[error("another connection with the same client id came")]
     TakenOver,
+    #[error("the client is not authorised any more")]
+    Revoked,
     #[error("the broker is stopping")]
     Stopped,
     #[error("the log takes no more")]
@@ -179,10 +235,25 @@ struct Connection<R, W> {
     front: Arc<Front>,
     version: Version,
     client_id: Arc<str>,
+    permit: Permit,
+    /// How fast the client may publish, where that is bounded, and until when it is not read.
+    rate: Option<Rate>,
+    throttled_until: Option<Instant>,
     reader: R,
     writer: W,
     input: Input,
+    inbound: Inbound,
     out: Outbound,
+    /// Seconds the session is to outlive the connection.
+    session_expiry: u32,
+    /// Most QoS 1 and 2 messages the client may have on their way.
+    receive_maximum: usize,
+    /// Whether answers may say their reasons in words, and how large they may be.
+    wants_reasons: bool,
+    /// Whether the client ended the connection and wants its will published all the same.
+    wants_will: bool,
+    /// Whether all that the writer took has left.
+    flushed: bool,
     source: Source,
     shares: Shares,
     /// Whether the shared subscriptions are to send first: neither side takes the whole window each time.
@@ -200,7 +271,7 @@ struct Connection<R, W> {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve<R, W>(front: Arc<Front>, mut reader: R, mut writer: W)
+pub(crate) async fn serve<R, W>(front: Arc<Front>, peer: Peer, mut reader: R, mut writer: W)
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
@@ -212,12 +283,13 @@ where
         () = end.cancelled() => Err(Refusal::Cancelled),
     };
     let admitted = match connect {
-        Ok(connect) => handshake::admit(&front, connect, &end).await,
+        Ok(connect) => handshake::admit(&front, &peer, connect, &end).await,
         Err(refusal) => Err(refusal),
     };
     let Admitted {
         connect,
         client_id,
+        permit,
         claim,
         source,
         shares,
@@ -228,13 +300,30 @@ where
     };
     tracing::debug!(
         client_id = &*client_id,
-        clean = connect.clean_session,
+        user = permit.user(),
+        address = %peer.address,
+        clean = connect.clean_start,
         "connected"
     );
     let pace = Pace::new(connect.keep_alive, front.stall_timeout);
     let mut connection = Connection {
-        front,
+        rate: front.message_rate.map(Rate::new),
+        throttled_until: None,
+        permit,
+        flushed: true,
         version: connect.version,
+        session_expiry: connect.session_expiry,
+        receive_maximum: match connect.version {
+            Version::V311 => usize::MAX,
+            Version::V5 => usize::from(front.receive_maximum),
+        },
+        inbound: Inbound::new(match connect.version {
+            Version::V311 => 0,
+            Version::V5 => front.topic_aliases,
+        }),
+        wants_reasons: connect.wants_reasons,
+        wants_will: false,
+        front,
         client_id,
         reader,
         writer,
@@ -264,9 +353,9 @@ where
     match &refusal {
         Refusal::Closed | Refusal::Cancelled => {}
         Refusal::Timeout => front.metrics.rejected(Reason::ConnectTimeout),
-        Refusal::Connect(error) => {
+        Refusal::Connect(version, error) => {
             front.metrics.rejected(*error);
-            control::put_refusal(&mut answer, *error);
+            control::put_refusal(*version, &mut answer, *error);
             if let Some(suppressed) = front.warning.permit() {
                 tracing::warn!(%error, suppressed, "a client was refused");
             }

@@ -17,8 +17,12 @@
 //! # Not here
 //! Payloads are not looked at. QoS 2, MQTT 5, TLS, WebSocket and users are not served yet.
 
+mod access;
 mod connection;
+mod expiry;
 mod fanout;
+mod limits;
+mod listen;
 mod metrics;
 mod protocol;
 mod retained;
@@ -28,5 +32,10 @@ mod settings;
 mod share;
 mod takeover;
 
+pub use access::FileError;
+pub use listen::tls::TlsError;
 pub use server::{Error, Handle, start};
-pub use settings::{Config, LogSync, Settings};
+pub use settings::{
+    AccessConfig, AccessSettings, Config, LimitConfig, LimitSettings, ListenerSettings, Listeners,
+    LogSync, SessionConfig, SessionSettings, Settings,
+};

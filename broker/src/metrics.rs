@@ -35,8 +35,16 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Persistent sessions, connected or not.
     pub(crate) sessions: Gauge,
+    /// Persistent sessions that ended because their clients were away for too long.
+    pub(crate) sessions_expired: Counter,
     /// Connections refused or closed by the broker, by reason.
     rejected: Family<RejectedLabels, Counter>,
+    /// Messages and subscriptions refused to clients that stay connected, by what and why.
+    refused: Family<RefusedLabels, Counter>,
+    /// Times a client was not read for a while because it published too fast.
+    pub(crate) throttled: Counter,
+    /// Files of users, rules and certificates that were read again, by whether they could be taken.
+    reloads: Family<ReloadLabels, Counter>,
     /// Time from the append of a batch to its durability, in seconds.
     pub(crate) commit_seconds: Histogram,
     /// Messages that slow clean-session subscribers, or the live copy as a whole, did not get.
@@ -70,13 +78,50 @@ struct RejectedLabels {
     reason: Reason,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    what: What,
+}
+
+/// What was refused to a client that stays connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum What {
+    /// A message the rules deny.
+    PublishDenied,
+    /// A message whose topic is too long or too deep.
+    PublishTopic,
+    /// A subscription the rules deny, or whose filter is too long or too deep.
+    SubscribeDenied,
+    /// A subscription beyond what one client may have.
+    SubscribeLimit,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    taken: Taken,
+}
+
+/// Whether what was read again could be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Taken {
+    Yes,
+    No,
+}
+
 /// Why a connection was refused or closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Reason {
     ConnectionLimit,
+    AddressLimit,
+    /// TLS or WebSocket did not come about.
+    Handshake,
+    HandshakeTimeout,
     ConnectTimeout,
+    Credentials,
+    NotAuthorized,
     ProtocolVersion,
     ClientId,
+    AuthMethod,
     Unavailable,
     Malformed,
     TooLarge,
@@ -112,9 +157,12 @@ impl From<ConnectError> for Reason {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Violation(violation) => violation.into(),
-            ConnectError::Version5 | ConnectError::Version => Self::ProtocolVersion,
+            ConnectError::Version => Self::ProtocolVersion,
             ConnectError::ClientId => Self::ClientId,
+            ConnectError::AuthMethod => Self::AuthMethod,
             ConnectError::Unavailable => Self::Unavailable,
+            ConnectError::Credentials => Self::Credentials,
+            ConnectError::NotAuthorized => Self::NotAuthorized,
         }
     }
 }
@@ -153,9 +201,27 @@ impl Metrics {
                 "broker_sessions",
                 "Persistent sessions, connected or not; each holds the log from its place on",
             ),
+            sessions_expired: counter(
+                "broker_sessions_expired",
+                "Persistent sessions that ended because their clients were away for too long",
+            ),
             rejected: registry.register(
                 "broker_connections_rejected",
                 "Connections refused or closed by the broker, by reason",
+                Family::default(),
+            ),
+            refused: registry.register(
+                "broker_refused",
+                "Messages and subscriptions refused to clients that stay connected, by what and why",
+                Family::default(),
+            ),
+            throttled: counter(
+                "broker_throttled",
+                "Times a client was not read for a while because it published too fast",
+            ),
+            reloads: registry.register(
+                "broker_reloads",
+                "Files of users, rules and certificates that were read again, by whether they could be taken",
                 Family::default(),
             ),
             commit_seconds: registry.register(
@@ -196,6 +262,20 @@ impl Metrics {
                 counter.inc_by(count);
             }
         }
+    }
+
+    /// Counts what was refused to a client that stays connected.
+    pub(crate) fn refused(&self, what: What, count: u64) {
+        if count > 0 {
+            let refused = self.refused.get_or_create(&RefusedLabels { what });
+            refused.inc_by(count);
+        }
+    }
+
+    /// Counts files that were read again.
+    pub(crate) fn reloaded(&self, taken: bool) {
+        let taken = if taken { Taken::Yes } else { Taken::No };
+        self.reloads.get_or_create(&ReloadLabels { taken }).inc();
     }
 
     /// Counts a connection that was refused or closed.

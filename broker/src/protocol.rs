@@ -11,6 +11,7 @@ pub(crate) mod frame;
 pub(crate) mod properties;
 pub(crate) mod publish;
 pub(crate) mod topic;
+pub(crate) mod v5;
 pub(crate) mod wire;
 
 /// The version a client speaks.

@@ -8,9 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::intake::Input;
 use super::outbound::{Outbound, Takes};
+use super::subscriptions::MAX_QOS;
 use super::{Front, Source, read};
+use crate::access::{Denied, Login, Permit};
+use crate::listen::Peer;
 use crate::protocol::control::{self, Connect, ConnectError};
+use crate::protocol::Version;
 use crate::protocol::frame::{Split, split};
+use crate::protocol::v5::answers::{self, Accepted};
 use crate::session::{self, Session, delivery::Delivery};
 use crate::share::Shares;
 use crate::takeover::Claim;
@@ -22,8 +27,8 @@ pub(super) enum Refusal {
     Closed,
     #[error("no CONNECT came in time")]
     Timeout,
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
+    #[error("{1}")]
+    Connect(Version, ConnectError),
     #[error("another connection with the same client id came, or the broker is stopping")]
     Cancelled,
 }
@@ -33,6 +38,7 @@ pub(super) enum Refusal {
 pub(super) struct Admitted {
     pub(super) connect: Connect,
     pub(super) client_id: Arc<str>,
+    pub(super) permit: Permit,
     pub(super) claim: Claim,
     pub(super) source: Source,
     pub(super) shares: Shares,
@@ -49,13 +55,21 @@ pub(super) async fn connect<R: AsyncRead + Unpin>(
         loop {
             match split(input.unread(), front.max_packet_bytes) {
                 Ok(Split::Frame(frame)) => {
+                    let version = control::version_of(frame.body);
                     let connect = control::connect(&frame);
                     let size = frame.size;
                     input.took(size, true);
-                    return Ok(connect?);
+                    return connect.map_err(|error| Refusal::Connect(version, error));
                 }
                 Ok(Split::Incomplete(_)) => {}
-                Err(violation) => return Err(ConnectError::from(violation).into()),
+                Err(violation) => {
+                    // What is there of it may tell the version: behind type and length.
+                    let body = input.unread().get(1..).unwrap_or_default();
+                    let length = body.iter().take(4).position(|byte| byte & 0x80 == 0);
+                    let body = length.and_then(|at| body.get(at + 1..)).unwrap_or_default();
+                    let version = control::version_of(body);
+                    return Err(Refusal::Connect(version, violation.into()));
+                }
             }
             match read(reader, input).await {
                 Ok(0) | Err(_) => return Err(Refusal::Closed),
@@ -70,42 +84,89 @@ pub(super) async fn connect<R: AsyncRead + Unpin>(
 /// Takes the client id, opens the session and prepares the CONNACK.
 pub(super) async fn admit(
     front: &Front,
-    connect: Connect,
+    peer: &Peer,
+    mut connect: Connect,
     end: &CancellationToken,
 ) -> Result<Admitted, Refusal> {
+    let version = connect.version;
+    let refused = |error| Refusal::Connect(version, error);
     let client_id: Arc<str> = if connect.client_id.is_empty() {
         let number = front.assigned_ids.fetch_add(1, Ordering::Relaxed);
         format!("auto-{}-{number}", front.started_us).into()
     } else {
         connect.client_id.as_str().into()
     };
+    let login = Login {
+        client_id: &client_id,
+        user: connect.username.as_deref(),
+        password: connect.password.as_deref(),
+        certificate: peer.certificate.as_deref(),
+    };
+    // Before the claim: who is not let in ends nobody's connection.
+    let permit = tokio::select! {
+        permit = front.access.admit(login) => permit.map_err(|denied| refused(denied.into()))?,
+        () = end.cancelled() => return Err(Refusal::Cancelled),
+    };
+    if connect.will.as_ref().is_some_and(|will| permit.may_publish(&will.topic).is_err()) {
+        return Err(refused(ConnectError::NotAuthorized));
+    }
     let claim = tokio::select! {
         claim = front.claims.claim(&client_id, end.clone()) => claim,
         () = end.cancelled() => return Err(Refusal::Cancelled),
     };
-    let mut out = Outbound::new(Takes {
-        version: connect.version,
-        window: front.window,
-        packet_bytes: usize::MAX,
-        aliases: 0,
+    let takes = Takes {
+        version,
+        window: front.window.min(usize::from(connect.receive_maximum)),
+        packet_bytes: connect.packet_bytes,
+        aliases: connect.aliases,
         clock: Arc::clone(&front.clock),
-    });
-    let (source, shares, session_present) = if connect.clean_session {
-        if session::discard(&front.log, &client_id) {
-            front.metrics.sessions.dec();
-        }
-        let shares = Shares::begin(&front.groups, &client_id, false);
-        (Source::Live(front.fanout.subscriber()), shares, false)
-    } else {
+    };
+    let asked_expiry = connect.session_expiry;
+    connect.session_expiry = front.expiry.grant(&client_id, asked_expiry);
+    front.expiry.cancel(&client_id);
+    if connect.clean_start || front.has_expired(&client_id) {
+        front.end_session(&client_id);
+    }
+    let expiry = connect.session_expiry;
+    let (source, shares, session_present) = if expiry > 0 || session::exists(&front.log, &client_id)
+    {
         tokio::select! {
-            opened = open(front, &client_id) => opened?,
+            opened = open(front, &client_id, expiry) => opened.map_err(refused)?,
             () = end.cancelled() => return Err(Refusal::Cancelled),
         }
+    } else {
+        let shares = Shares::begin(&front.groups, &client_id, false);
+        let live = front.fanout.subscriber(&client_id);
+        (Source::Live(live), shares, false)
     };
-    control::put_accepted(out.answers(), session_present);
+    let response_information = response_topic(front, &connect, &client_id);
+    let asked_keep_alive = connect.keep_alive;
+    let mut out = Outbound::new(takes);
+    if version == Version::V311 {
+        control::put_accepted(out.answers(), session_present);
+    } else {
+        connect.keep_alive = match front.max_keep_alive {
+            Some(most) if connect.keep_alive == 0 => most,
+            Some(most) => connect.keep_alive.min(most),
+            None => connect.keep_alive,
+        };
+        let accepted = Accepted {
+            session_present,
+            session_expiry: (expiry != asked_expiry).then_some(expiry),
+            receive_maximum: front.receive_maximum,
+            maximum_qos: Some(MAX_QOS).filter(|qos| *qos < 2),
+            packet_bytes: u32::try_from(front.max_packet_bytes).unwrap_or(u32::MAX),
+            assigned_client_id: connect.client_id.is_empty().then_some(&*client_id),
+            aliases: front.topic_aliases,
+            keep_alive: Some(connect.keep_alive).filter(|seconds| *seconds != asked_keep_alive),
+            response_information: response_information.as_deref(),
+        };
+        answers::put_accepted(out.answers(), &accepted);
+    }
     Ok(Admitted {
         connect,
         client_id,
+        permit,
         claim,
         source,
         shares,
@@ -113,7 +174,30 @@ pub(super) async fn admit(
     })
 }
 
-async fn open(front: &Front, client_id: &Arc<str>) -> Result<(Source, Shares, bool), ConnectError> {
+impl From<Denied> for ConnectError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Credentials => Self::Credentials,
+            Denied::NotAuthorized => Self::NotAuthorized,
+            Denied::ClientId => Self::ClientId,
+            Denied::Busy => Self::Unavailable,
+        }
+    }
+}
+
+/// Returns where a client that wants to know is to expect responses. A client id that is no part of a topic has
+/// no such place.
+fn response_topic(front: &Front, connect: &Connect, client_id: &str) -> Option<String> {
+    let fits = !client_id.contains(['+', '#']);
+    (connect.wants_response && fits).then(|| format!("{}/{client_id}", front.response_topic))
+}
+
+/// Goes on with the session of a client or begins one; it outlives the connection by `expiry` seconds.
+async fn open(
+    front: &Front,
+    client_id: &Arc<str>,
+    expiry: u32,
+) -> Result<(Source, Shares, bool), ConnectError> {
     let resumed = Session::resume(&front.log, client_id, front.recovered).map_err(|error| {
         tracing::error!(%error, client_id = &**client_id, "a session cannot be read; its client is refused");
         ConnectError::Unavailable
@@ -135,7 +219,7 @@ async fn open(front: &Front, client_id: &Arc<str>) -> Result<(Source, Shares, bo
     };
     let mut delivery = Delivery::new(&front.log, session, unsent);
     // This sync is also the one that the shared subscriptions want before anything is sent.
-    let begun = delivery.begin().await;
+    let begun = delivery.begin(expiry).await;
     begun.map_err(|_| ConnectError::Unavailable)?;
     Ok((Source::Persistent(Box::new(delivery)), shares, present))
 }

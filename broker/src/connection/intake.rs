@@ -3,10 +3,13 @@
 //! One call takes every complete packet that was read, gathers what is published into one record batch, and answers
 //! what needs no waiting. It stops at the first packet that must be handled before what follows it.
 
+use std::num::NonZeroU16;
+
 use bytes::Bytes;
 use ingest_log::{RecordBatch, RecordHead};
 
 use super::outbound::Outbound;
+use crate::access::{Permit, Refused};
 use crate::protocol::control::{self, Control};
 use crate::protocol::frame::{Frame, Split, split};
 use crate::protocol::{Version, Violation, publish, topic};
@@ -62,6 +65,49 @@ impl Input {
     }
 }
 
+/// What is kept of a client's packets from one call to the next.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// Topics by alias, which begin with 1.
+    aliases: Vec<Option<Box<str>>>,
+    most_aliases: u16,
+    /// Room for the properties of one message.
+    kept: Vec<u8>,
+}
+
+impl Inbound {
+    /// Begins without aliases; the client may set so many.
+    pub(super) fn new(most_aliases: u16) -> Self {
+        Self {
+            aliases: Vec::new(),
+            most_aliases,
+            kept: Vec::new(),
+        }
+    }
+}
+
+/// Sets an alias, or returns the topic it was set to.
+fn aliased<'a>(
+    aliases: &'a mut Vec<Option<Box<str>>>,
+    most: u16,
+    alias: NonZeroU16,
+    topic: &'a str,
+) -> Result<&'a str, Violation> {
+    if alias.get() > most {
+        return Err(Violation::TopicAlias);
+    }
+    let place = usize::from(alias.get()) - 1;
+    if topic.is_empty() {
+        let known = aliases.get(place).and_then(Option::as_deref);
+        return known.ok_or(Violation::Protocol);
+    }
+    if aliases.len() <= place {
+        aliases.resize(place + 1, None);
+    }
+    aliases[place] = Some(topic.into());
+    Ok(topic)
+}
+
 /// What holds for every message of one call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {
@@ -69,6 +115,9 @@ pub(super) struct Terms<'a> {
     pub(super) client_id: &'a str,
     pub(super) received_us: i64,
     pub(super) max_packet_bytes: usize,
+    pub(super) permit: &'a Permit,
+    /// How many more messages with QoS 1 or 2 the client may have on their way.
+    pub(super) room: usize,
     /// The negative control: PUBACK at once.
     pub(super) ack_before_commit: bool,
 }
@@ -83,6 +132,8 @@ pub(super) struct Taken {
     pub(super) retained: Vec<(u64, Retained)>,
     /// Messages by QoS.
     pub(super) received: [u64; 2],
+    /// Messages that were refused: denied by the rules, and for their topic.
+    pub(super) refused: [u64; 2],
     /// What a subscriber acknowledged.
     pub(super) acknowledged: Vec<Origin>,
     /// The packet at which it stopped.
@@ -92,7 +143,12 @@ pub(super) struct Taken {
 }
 
 /// Takes packets from `input`.
-pub(super) fn take(input: &mut Input, terms: &Terms<'_>, out: &mut Outbound) -> Taken {
+pub(super) fn take(
+    input: &mut Input,
+    inbound: &mut Inbound,
+    terms: &Terms<'_>,
+    out: &mut Outbound,
+) -> Taken {
     let unread = input.unread();
     let mut taken = Taken {
         batch: RecordBatch::with_capacity(unread.len() + unread.len() / 4),
@@ -104,7 +160,7 @@ pub(super) fn take(input: &mut Input, terms: &Terms<'_>, out: &mut Outbound) -> 
         match split(&unread[at..], terms.max_packet_bytes) {
             Ok(Split::Frame(frame)) => {
                 at += frame.size;
-                taken.violation = one(&frame, terms, out, &mut taken).err();
+                taken.violation = one(&frame, inbound, terms, out, &mut taken).err();
             }
             Ok(Split::Incomplete(_)) => {
                 fresh = false;
@@ -119,45 +175,68 @@ pub(super) fn take(input: &mut Input, terms: &Terms<'_>, out: &mut Outbound) -> 
 
 fn one(
     frame: &Frame<'_>,
+    inbound: &mut Inbound,
     terms: &Terms<'_>,
     out: &mut Outbound,
     taken: &mut Taken,
 ) -> Result<(), Violation> {
     if frame.first & 0xf0 == publish::TYPE {
-        return message(frame, terms, out, taken);
+        return message(frame, inbound, terms, out, taken);
     }
     match frame.first {
         control::PUBACK => {
             // An unknown id is an acknowledgement of something sent on an earlier connection.
-            let origin = out.window.acknowledge(control::puback(frame)?);
+            let origin = out.window.acknowledge(control::puback(terms.version, frame)?);
             taken.acknowledged.extend(origin);
         }
         control::PINGREQ if frame.body.is_empty() => {
             out.answers().extend_from_slice(&control::PINGRESP);
         }
-        _ => taken.control = Some(control::control(frame)?),
+        _ => taken.control = Some(control::control(terms.version, frame)?),
     }
     Ok(())
 }
 
 fn message(
     frame: &Frame<'_>,
+    inbound: &mut Inbound,
     terms: &Terms<'_>,
     out: &mut Outbound,
     taken: &mut Taken,
 ) -> Result<(), Violation> {
-    let publish = publish::decode(frame.first, frame.body)?;
+    let publish = match terms.version {
+        Version::V311 => publish::decode(frame.first, frame.body)?,
+        Version::V5 => {
+            let Inbound {
+                aliases,
+                most_aliases,
+                kept,
+            } = inbound;
+            let (mut publish, alias) = publish::decode_v5(frame.first, frame.body, kept)?;
+            if let Some(alias) = alias {
+                publish.topic = aliased(aliases, *most_aliases, alias, publish.topic)?;
+            }
+            publish
+        }
+    };
     if topic::is_own(publish.topic) {
         return Err(Violation::DollarTopic);
     }
     let count = taken.received.get_mut(usize::from(publish.qos));
     *count.ok_or(Violation::ExactlyOnce)? += 1;
     if publish.qos > 0 {
+        if taken.packet_ids.len() >= terms.room {
+            return Err(Violation::ReceiveMaximum);
+        }
         if terms.ack_before_commit {
             publish::encode_ack(out.answers(), publish.packet_id);
         } else {
             taken.packet_ids.push(publish.packet_id);
         }
+    }
+    if let Err(refused) = terms.permit.may_publish(publish.topic) {
+        taken.refused[usize::from(refused == Refused::TopicName)] += 1;
+        return Ok(());
     }
     let head = RecordHead {
         qos: publish.qos,

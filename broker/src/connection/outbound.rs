@@ -110,6 +110,11 @@ impl Outbound {
         self.bytes.len() - self.written < OUTPUT_BYTES
     }
 
+    /// Returns the size of the largest packet the client takes.
+    pub(crate) fn packet_limit(&self) -> usize {
+        self.takes.packet_bytes
+    }
+
     /// Returns what is to be written.
     pub(crate) fn unwritten(&self) -> &[u8] {
         &self.bytes[self.written..]

@@ -1,32 +1,37 @@
 //! The life of a connected client: the loop, its events, and what is left behind.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::ops::Range;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use ingest_log::{LogError, RecordBatch, RecordHead};
 use service::ErrorChain;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::intake::{self, Taken, Terms};
 use super::{
     Connection, End, FAREWELL, Front, MAX_PENDING_BATCHES, MAX_PENDING_MESSAGES, Pending, Source,
-    part, read,
+    part, read, withdrawn,
 };
-use crate::metrics::Reason;
+use crate::metrics::{Reason, What};
 use crate::protocol::control::{Control, Will};
-use crate::protocol::publish;
+use crate::protocol::v5::{answers, reason};
+use crate::protocol::{Version, Violation, publish};
 use crate::retained::Retained;
 use crate::takeover::Claim;
 
 /// What a connection waited for.
 enum Event {
     Read(io::Result<usize>),
-    Wrote(io::Result<usize>),
+    /// How many bytes, and whether they have left.
+    Wrote(io::Result<(usize, bool)>),
+    /// The client was not read for long enough.
+    Rested,
     Appended(Result<Pending, LogError>),
     Committed(Result<Range<u64>, LogError>),
     Fetched(Result<bool, LogError>),
@@ -94,6 +99,9 @@ where
 
     /// Does what needs no waiting: takes what was read, makes deliveries.
     fn advance(&mut self) {
+        if self.permit.is_stale() {
+            self.renew();
+        }
         while self.takes() && self.input.is_fresh() {
             self.take();
         }
@@ -112,9 +120,19 @@ where
         if delivered > 0 {
             self.front.metrics.delivered.inc_by(delivered);
         }
-        let output_waits = !self.out.unwritten().is_empty();
+        let output_waits = !self.out.unwritten().is_empty() || !self.flushed;
         let (listens, ends) = (self.takes(), self.ending.is_some());
         self.pace.observe(listens, output_waits, ends);
+    }
+
+    /// Holds the client to the users and rules as they are now.
+    fn renew(&mut self) {
+        let renewed = self.permit.renew();
+        let lost = !withdrawn(&self.permit, &self.source, &self.shares).is_empty();
+        if renewed.is_err() || lost {
+            // What it may still have comes with its next connection.
+            self.ending.get_or_insert(End::Revoked);
+        }
     }
 
     /// Tells whether there is room for more from this client.
@@ -124,12 +142,14 @@ where
             && self.control.is_none()
             && self.pending.len() < MAX_PENDING_BATCHES
             && self.pending_messages < MAX_PENDING_MESSAGES
+            && self.throttled_until.is_none()
             && self.out.has_room()
     }
 
     /// Tells whether the connection is to end and all that was taken is dealt with.
     fn is_done(&self) -> bool {
-        let answered = self.out.unwritten().is_empty() || matches!(self.ending, Some(End::Closed));
+        let written = self.out.unwritten().is_empty() && self.flushed;
+        let answered = written || matches!(self.ending, Some(End::Closed));
         self.ending.is_some() && self.appending.is_none() && self.pending.is_empty() && answered
     }
 
@@ -148,12 +168,15 @@ where
             shares,
             appending,
             pending,
+            flushed,
+            throttled_until,
             ..
         } = self;
         let writes = !out.unwritten().is_empty();
         tokio::select! {
             result = read(reader, input), if reads => Event::Read(result),
-            result = writer.write(out.unwritten()), if writes => Event::Wrote(result),
+            result = write(writer, out.unwritten()), if writes || !*flushed => Event::Wrote(result),
+            Some(()) = maybe(throttled_until.map(|until| Box::pin(sleep_until(until)))) => Event::Rested,
             Some(result) = maybe(appending.as_mut()) => Event::Appended(result),
             Some(result) = maybe(pending.front_mut().map(|p| &mut p.commit)) => Event::Committed(result),
             result = source.fetch(), if delivers => Event::Fetched(result),
@@ -169,11 +192,13 @@ where
                 self.pace.heard();
                 self.front.metrics.received_bytes.inc_by(count as u64);
             }
-            Event::Wrote(Ok(count)) => {
+            Event::Wrote(Ok((count, flushed))) => {
                 self.out.wrote(count);
+                self.flushed = flushed;
                 self.pace.took();
             }
             Event::Read(Err(error)) | Event::Wrote(Err(error)) => return Err(End::Io(error)),
+            Event::Rested => self.throttled_until = None,
             Event::Appended(pending) => {
                 self.appending = None;
                 let pending = pending.map_err(End::Log)?;
@@ -205,6 +230,8 @@ where
             client_id: &self.client_id,
             received_us: front.clock.now().as_micros(),
             max_packet_bytes: front.max_packet_bytes,
+            permit: &self.permit,
+            room: self.receive_maximum.saturating_sub(self.pending_messages),
             ack_before_commit: front.ack_before_commit,
         };
         let Taken {
@@ -212,18 +239,26 @@ where
             packet_ids,
             retained,
             received,
+            refused: [denied, topic],
             acknowledged,
             control,
             violation,
-        } = intake::take(&mut self.input, &terms, &mut self.out);
+        } = intake::take(&mut self.input, &mut self.inbound, &terms, &mut self.out);
         front.metrics.received(received);
+        front.metrics.refused(What::PublishDenied, denied);
+        front.metrics.refused(What::PublishTopic, topic);
+        if let Some(rate) = &mut self.rate {
+            rate.take(received.iter().sum());
+            self.throttled_until = rate.wait_until();
+            front.metrics.throttled.inc_by(u64::from(self.throttled_until.is_some()));
+        }
         if !acknowledged.is_empty() {
             self.shares.acknowledge(&acknowledged);
             self.source.acknowledge(&acknowledged);
         }
         self.control = control;
         self.ending = violation.map(End::Violation);
-        if !batch.is_empty() {
+        if !batch.is_empty() || !packet_ids.is_empty() {
             let (log, since) = (front.log.clone(), Instant::now());
             self.appending = Some(Box::pin(async move {
                 Ok(Pending {
@@ -254,12 +289,27 @@ where
         match control {
             Control::Subscribe(packet_id, requests) => self.subscribe(packet_id, requests).await,
             Control::Unsubscribe(packet_id, filters) => self.unsubscribe(packet_id, &filters).await,
-            Control::Disconnect => {
-                self.ending = Some(End::Disconnect);
+            Control::Disconnect {
+                reason,
+                session_expiry,
+            } => {
+                self.ending = Some(self.part(reason, session_expiry));
                 Ok(())
             }
         }
         .map_err(End::Log)
+    }
+
+    /// Takes the client's DISCONNECT, and says why the connection ends.
+    fn part(&mut self, reason: u8, session_expiry: Option<u32>) -> End {
+        if let Some(asked) = session_expiry {
+            if self.session_expiry == 0 && asked > 0 {
+                return End::Violation(Violation::Protocol);
+            }
+            self.session_expiry = self.front.expiry.grant(&self.client_id, asked);
+        }
+        self.wants_will = reason != reason::SUCCESS;
+        End::Disconnect
     }
 
     /// Leaves everything in order: session, retained messages, will, claim, and the socket.
@@ -268,7 +318,14 @@ where
         self.report(reason);
         drop(self.shares);
         if let Source::Persistent(delivery) = self.source {
-            delivery.end();
+            let (now_us, expiry) = (front.clock.now().as_micros(), self.session_expiry);
+            delivery.end(now_us, expiry);
+            if expiry == 0 {
+                front.end_session(&self.client_id);
+            } else {
+                let end = front.expiry.end_of(&self.client_id, expiry, now_us);
+                front.expiry.schedule(&self.client_id, end);
+            }
         }
         let left = async {
             while let Some(pending) = self.pending.pop_front() {
@@ -278,7 +335,8 @@ where
                     retain(front, pending.retained, seqs.start);
                 }
             }
-            if let Some(will) = will.filter(|_| !matches!(reason, End::Disconnect | End::Stopped)) {
+            let parted = matches!(reason, End::Disconnect) && !self.wants_will;
+            if let Some(will) = will.filter(|_| !parted && !matches!(reason, End::Stopped)) {
                 publish_will(front, &self.client_id, will).await;
             }
         };
@@ -286,8 +344,15 @@ where
             tracing::debug!("the connection ended before all was left in order");
         }
         drop(claim);
-        if matches!(reason, End::Stopped | End::Violation(_)) {
-            part(&mut self.reader, &mut self.writer, &[]).await;
+        let mut words = Vec::new();
+        if let (Version::V5, Some(code)) = (self.version, disconnect_reason(reason)) {
+            // What was begun must be ended first.
+            words.extend_from_slice(self.out.unwritten());
+            let limit = self.out.packet_limit();
+            answers::put_disconnect(&mut words, code, &reason.to_string(), limit);
+        }
+        if !words.is_empty() || matches!(reason, End::Stopped | End::Violation(_)) {
+            part(&mut self.reader, &mut self.writer, &words).await;
         }
     }
 
@@ -299,6 +364,7 @@ where
             End::Violation(violation) => Some(Reason::from(*violation)),
             End::KeepAlive => Some(Reason::KeepAlive),
             End::Stalled => Some(Reason::Stalled),
+            End::Revoked => Some(Reason::NotAuthorized),
             End::TakenOver => Some(Reason::TakenOver),
         };
         let reason = ErrorChain(reason);
@@ -310,6 +376,39 @@ where
             }
         }
     }
+}
+
+/// Returns the reason code a client of MQTT 5 is told; `None` when there is nobody to tell.
+fn disconnect_reason(end: &End) -> Option<u8> {
+    match end {
+        End::Disconnect | End::Closed | End::Io(_) | End::Stalled => None,
+        End::Violation(violation) => Some(reason::of(*violation)),
+        End::KeepAlive => Some(reason::KEEP_ALIVE_TIMEOUT),
+        End::TakenOver => Some(reason::SESSION_TAKEN_OVER),
+        End::Revoked => Some(reason::NOT_AUTHORIZED),
+        End::Stopped => Some(reason::SERVER_SHUTTING_DOWN),
+        End::Log(_) => Some(reason::UNSPECIFIED),
+    }
+}
+
+/// Writes once, and tells whether all that was taken has left: TLS and WebSocket keep some. Without bytes it waits
+/// until that has left.
+///
+/// # Cancel safety
+/// Yes.
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> io::Result<(usize, bool)> {
+    poll_fn(|context| {
+        if bytes.is_empty() {
+            let flushed = ready!(Pin::new(&mut *writer).poll_flush(context));
+            return Poll::Ready(flushed.map(|()| (0, true)));
+        }
+        let count = ready!(Pin::new(&mut *writer).poll_write(context, bytes))?;
+        match Pin::new(&mut *writer).poll_flush(context) {
+            Poll::Ready(flushed) => Poll::Ready(flushed.map(|()| (count, true))),
+            Poll::Pending => Poll::Ready(Ok((count, false))),
+        }
+    })
+    .await
 }
 
 /// Waits for what may be absent, as a branch of `select!` that is then skipped.

@@ -8,7 +8,7 @@ use ingest_log::{Chunk, Log, LogError, Reader, Record};
 
 use super::ledger::Ledger;
 use super::window::Origin;
-use super::{Session, Subscription};
+use super::{Options, Session, Subscription};
 use crate::connection::outbound::{Message, Outbound, Sent};
 use crate::protocol::filter_index::FilterIndex;
 
@@ -24,6 +24,8 @@ pub(crate) struct Delivery {
     chunk: Option<(Chunk, usize)>,
     /// What was sent with QoS 1 and not yet acknowledged.
     ledger: Ledger,
+    /// Room for the identifiers of the subscriptions a record is for.
+    ids: Vec<u32>,
     /// First record not looked at.
     place: u64,
     /// What lies below may have been sent before: again it goes with DUP, and with QoS 0 not at all.
@@ -32,7 +34,7 @@ pub(crate) struct Delivery {
 
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
-    qos: u8,
+    options: Options,
     since: u64,
 }
 
@@ -48,6 +50,7 @@ impl Delivery {
             reader: None,
             chunk: None,
             ledger: Ledger::default(),
+            ids: Vec::new(),
             place: session.next(),
             unsent,
             session,
@@ -60,6 +63,12 @@ impl Delivery {
     pub(crate) fn has(&self, filter: &str) -> bool {
         let mut there = self.session.subscriptions().iter();
         there.any(|subscription| subscription.filter == filter)
+    }
+
+    /// Returns the filters subscribed to.
+    pub(crate) fn filters(&self) -> impl Iterator<Item = &str> {
+        let subscriptions = self.session.subscriptions().iter();
+        subscriptions.map(|subscription| subscription.filter.as_str())
     }
 
     /// Returns the number of subscriptions.
@@ -95,9 +104,14 @@ impl Delivery {
 
     fn subscriptions_changed(&mut self) {
         self.wanted = FilterIndex::default();
-        for Subscription { filter, qos, since } in self.session.subscriptions() {
+        for subscription in self.session.subscriptions() {
+            let Subscription {
+                filter,
+                options,
+                since,
+            } = subscription;
             let wanted = Wanted {
-                qos: *qos,
+                options: *options,
                 since: *since,
             };
             // Keys are per filter, so one key serves all.
@@ -139,8 +153,13 @@ impl Delivery {
         let Some((chunk, looked_at)) = &mut self.chunk else {
             return;
         };
+        let terms = Terms {
+            client_id: self.session.client_id(),
+            wanted: &self.wanted,
+            unsent: self.unsent,
+        };
         for record in chunk.iter().skip(*looked_at) {
-            if !out.has_room() || !send(&self.wanted, self.unsent, &record, out, &mut self.ledger) {
+            if !out.has_room() || !send(&terms, &record, out, &mut self.ledger, &mut self.ids) {
                 return;
             }
             *looked_at += 1;
@@ -162,42 +181,58 @@ impl Delivery {
         self.session.move_to(&self.log, place);
     }
 
-    /// Marks the session as connected, on disk: after a crash all that was durable counts as sent.
+    /// Marks the session as connected, on disk: after a crash all that was durable counts as sent. It outlives the
+    /// connection by `expiry` seconds.
     ///
     /// # Errors
     /// When the log has failed or is closed.
-    pub(crate) async fn begin(&mut self) -> Result<(), LogError> {
-        self.session.set_sent_to(None);
+    pub(crate) async fn begin(&mut self, expiry: u32) -> Result<(), LogError> {
+        self.session.set_connected(expiry);
         self.session.put_durable(&self.log).await
     }
 
-    /// Leaves the session for the next connection of the client.
-    pub(crate) fn end(mut self) {
+    /// Leaves the session for the next connection of the client, at `left_us`; it ends `expiry` seconds later.
+    pub(crate) fn end(mut self, left_us: i64, expiry: u32) {
         self.keep_place();
-        self.session.set_sent_to(Some(self.place.max(self.unsent)));
+        let sent_to = self.place.max(self.unsent);
+        self.session.set_left(sent_to, left_us, expiry);
         self.session.put(&self.log);
     }
 }
 
+/// What holds for every record of a chunk.
+#[derive(Debug, Clone, Copy)]
+struct Terms<'a> {
+    client_id: &'a str,
+    wanted: &'a FilterIndex<(), Wanted>,
+    unsent: u64,
+}
+
 /// Sends a record if it is wanted; `false` when the window is full.
 fn send(
-    wanted: &FilterIndex<(), Wanted>,
-    unsent: u64,
+    terms: &Terms<'_>,
     record: &Record<'_>,
     out: &mut Outbound,
     ledger: &mut Ledger,
+    ids: &mut Vec<u32>,
 ) -> bool {
     let mut granted = None;
-    wanted.for_each_match(record.topic, |(), wanted| {
-        if record.seq >= wanted.since {
-            granted = granted.max(Some(wanted.qos));
+    let mut retain = false;
+    ids.clear();
+    terms.wanted.for_each_match(record.topic, |(), wanted| {
+        let options = wanted.options;
+        let is_own = options.no_local && record.client_id == terms.client_id;
+        if record.seq >= wanted.since && !is_own {
+            granted = granted.max(Some(options.qos));
+            retain |= options.retain_as_published && record.retain;
+            ids.extend(options.id);
         }
     });
     let Some(granted) = granted else {
         return true;
     };
     let qos = granted.min(record.qos);
-    let again = record.seq < unsent;
+    let again = record.seq < terms.unsent;
     if again && qos == 0 {
         return true;
     }
@@ -205,12 +240,12 @@ fn send(
         topic: record.topic,
         payload: record.payload,
         qos,
-        retain: false,
+        retain,
         dup: again,
         origin: Origin::Session { seq: record.seq },
         properties: record.properties,
         received_us: record.received_us,
-        ids: &[],
+        ids,
     });
     if sent == Sent::Yes && qos > 0 {
         ledger.push(record.seq);

@@ -6,7 +6,6 @@
 //! before the one that allows all of them, or the answer is no. A name never widens a rule it is put into: one
 //! that holds a wildcard or a level separator is refused where a rule would use it.
 
-use std::fmt::Write as _;
 
 use super::FileError;
 use super::filters::{covers, meet};
@@ -243,8 +242,8 @@ fn is_pattern_of(pattern: &str, user: &str, client_id: &str) -> bool {
     };
     for (index, part) in stem.split("%u").enumerate() {
         let user = if index > 0 { user } else { "" };
-        // Writing to a string cannot fail.
-        drop(write!(wanted, "{user}{part}"));
+        wanted.push_str(user);
+        wanted.push_str(part);
     }
     if open {
         client_id.starts_with(&wanted)

@@ -18,6 +18,7 @@
 //! Payloads are not looked at. QoS 2, MQTT 5, TLS, WebSocket and users are not served yet.
 
 mod access;
+pub mod commands;
 mod connection;
 mod expiry;
 mod fanout;

@@ -34,7 +34,7 @@ use self::handshake::{Admitted, Refusal};
 use self::intake::{Inbound, Input};
 use self::outbound::Outbound;
 use self::pace::Pace;
-use crate::access::{Access, Permit};
+use crate::access::{Access, Permit, Refused};
 use crate::expiry::Expiry;
 use crate::fanout::{Fanout, LiveSubscriber};
 use crate::limits::Rate;
@@ -224,6 +224,8 @@ enum End {
 struct Pending {
     commit: Commit,
     packet_ids: Vec<u16>,
+    /// Which of them were refused, by place, and why.
+    refused: Vec<(usize, Refused)>,
     retained: Vec<(u64, Retained)>,
     since: Instant,
 }

@@ -134,6 +134,8 @@ pub(super) struct Taken {
     pub(super) received: [u64; 2],
     /// Messages that were refused: denied by the rules, and for their topic.
     pub(super) refused: [u64; 2],
+    /// Why, for those among the packet ids: places and reasons.
+    pub(super) reasons: Vec<(usize, Refused)>,
     /// What a subscriber acknowledged.
     pub(super) acknowledged: Vec<Origin>,
     /// The packet at which it stopped.
@@ -236,6 +238,9 @@ fn message(
     }
     if let Err(refused) = terms.permit.may_publish(publish.topic) {
         taken.refused[usize::from(refused == Refused::TopicName)] += 1;
+        if publish.qos > 0 && !terms.ack_before_commit {
+            taken.reasons.push((taken.packet_ids.len() - 1, refused));
+        }
         return Ok(());
     }
     let head = RecordHead {

@@ -18,8 +18,9 @@ use super::{
     Connection, End, FAREWELL, Front, MAX_PENDING_BATCHES, MAX_PENDING_MESSAGES, Pending, Source,
     part, read, withdrawn,
 };
+use crate::access::Refused;
 use crate::metrics::{Reason, What};
-use crate::protocol::control::{Control, Will};
+use crate::protocol::control::{self, Control, Will};
 use crate::protocol::v5::{answers, reason};
 use crate::protocol::{Version, Violation, publish};
 use crate::retained::Retained;
@@ -46,6 +47,13 @@ where
     pub(super) async fn run(&mut self, end: &CancellationToken) -> End {
         let mut cancelled = pin!(end.cancelled());
         let mut stopping = false;
+        // What the client was granted once may be denied by now.
+        let lost = withdrawn(&self.permit, &self.source, &self.shares);
+        if !lost.is_empty()
+            && let Err(error) = self.forget(&lost).await
+        {
+            return End::Log(error);
+        }
         let mut timer = pin!(sleep_until(self.pace.next_check()));
         loop {
             if self.appending.is_none()
@@ -240,6 +248,7 @@ where
             retained,
             received,
             refused: [denied, topic],
+            reasons,
             acknowledged,
             control,
             violation,
@@ -264,6 +273,7 @@ where
                 Ok(Pending {
                     commit: log.append(batch).await?,
                     packet_ids,
+                    refused: reasons,
                     retained,
                     since,
                 })
@@ -274,11 +284,24 @@ where
     /// Answers a batch that is durable.
     fn acknowledge(&mut self, pending: Pending, seqs: &Range<u64>) {
         let metrics = &self.front.metrics;
-        for packet_id in &pending.packet_ids {
-            publish::encode_ack(self.out.answers(), *packet_id);
+        let mut refused = pending.refused.iter().peekable();
+        for (place, packet_id) in pending.packet_ids.iter().enumerate() {
+            match refused.next_if(|(at, _)| *at == place) {
+                Some((_, why)) if self.version == Version::V5 => {
+                    let reason = match why {
+                        Refused::NotAuthorized => reason::NOT_AUTHORIZED,
+                        Refused::TopicName => reason::TOPIC_NAME_INVALID,
+                    };
+                    let out = self.out.answers();
+                    answers::put_acknowledgement(out, control::PUBACK, *packet_id, reason, None);
+                }
+                // MQTT 3.1.1 cannot say it [MQTT-3.3.5-2].
+                _ => publish::encode_ack(self.out.answers(), *packet_id),
+            }
         }
         self.pending_messages -= pending.packet_ids.len();
-        metrics.acknowledged.inc_by(pending.packet_ids.len() as u64);
+        let taken = pending.packet_ids.len() - pending.refused.len();
+        metrics.acknowledged.inc_by(taken as u64);
         metrics
             .commit_seconds
             .observe(pending.since.elapsed().as_secs_f64());
@@ -314,6 +337,12 @@ where
 
     /// Leaves everything in order: session, retained messages, will, claim, and the socket.
     pub(super) async fn finish(mut self, reason: &End, will: Option<Will>, claim: Claim) {
+        let permit = &mut self.permit;
+        // The rules may have changed since the will was taken.
+        let will = will.filter(|will| {
+            let renewed = !permit.is_stale() || permit.renew().is_ok();
+            renewed && permit.may_publish(&will.topic).is_ok()
+        });
         let front = &self.front;
         self.report(reason);
         drop(self.shares);

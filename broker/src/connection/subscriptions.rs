@@ -171,6 +171,25 @@ impl<R, W> Connection<R, W> {
         self.front.metrics.fanout_dropped.inc_by(dropped as u64);
     }
 
+    /// Removes subscriptions.
+    ///
+    /// # Errors
+    /// When the log has failed or is closed.
+    pub(super) async fn forget(&mut self, filters: &[String]) -> Result<(), LogError> {
+        let mut left = false;
+        for filter in filters {
+            left |= self.shares.unsubscribe(filter);
+        }
+        if left {
+            self.front.log.cursors().sync().await?;
+        }
+        match &mut self.source {
+            Source::Persistent(delivery) => delivery.unsubscribe(filters).await?,
+            Source::Live(live) => filters.iter().for_each(|filter| live.unsubscribe(filter)),
+        }
+        Ok(())
+    }
+
     /// Removes subscriptions and answers.
     ///
     /// # Errors
@@ -190,17 +209,7 @@ impl<R, W> Connection<R, W> {
                 }
             })
             .collect();
-        let mut left = false;
-        for filter in filters {
-            left |= self.shares.unsubscribe(filter);
-        }
-        if left {
-            self.front.log.cursors().sync().await?;
-        }
-        match &mut self.source {
-            Source::Persistent(delivery) => delivery.unsubscribe(filters).await?,
-            Source::Live(live) => filters.iter().for_each(|filter| live.unsubscribe(filter)),
-        }
+        self.forget(filters).await?;
         match self.version {
             Version::V311 => control::put_unsuback(self.out.answers(), packet_id),
             Version::V5 => answers::put_unsuback(self.out.answers(), packet_id, &reasons),

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::pin::{Pin, pin};
 use std::task::{Poll, ready};
 
-use bytes::Bytes;
 use ingest_log::{LogError, RecordBatch, RecordHead};
 use service::ErrorChain;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -259,7 +258,10 @@ where
         if let Some(rate) = &mut self.rate {
             rate.take(received.iter().sum());
             self.throttled_until = rate.wait_until();
-            front.metrics.throttled.inc_by(u64::from(self.throttled_until.is_some()));
+            front
+                .metrics
+                .throttled
+                .inc_by(u64::from(self.throttled_until.is_some()));
         }
         if !acknowledged.is_empty() {
             self.shares.acknowledge(&acknowledged);
@@ -468,7 +470,7 @@ async fn publish_will(front: &Front, client_id: &str, will: Will) {
         received_us,
         topic: &will.topic,
         client_id,
-        properties: &[],
+        properties: &will.properties,
     };
     let appended = match batch.push(&head, &will.payload) {
         Ok(()) => front.log.append(batch).await,
@@ -483,7 +485,7 @@ async fn publish_will(front: &Front, client_id: &str, will: Will) {
             topic: will.topic.into(),
             payload: will.payload,
             qos: will.qos.min(1),
-            properties: Bytes::new(),
+            properties: will.properties,
             received_us,
             seq: seqs.start,
         }),

@@ -3,7 +3,6 @@
 use crate::protocol::Violation;
 
 pub(crate) const SUCCESS: u8 = 0x00;
-pub(crate) const DISCONNECT_WITH_WILL: u8 = 0x04;
 pub(crate) const NO_SUBSCRIPTION_EXISTED: u8 = 0x11;
 pub(crate) const UNSPECIFIED: u8 = 0x80;
 pub(crate) const MALFORMED: u8 = 0x81;
@@ -13,7 +12,6 @@ pub(crate) const CLIENT_ID_NOT_VALID: u8 = 0x85;
 pub(crate) const BAD_USER_NAME_OR_PASSWORD: u8 = 0x86;
 pub(crate) const NOT_AUTHORIZED: u8 = 0x87;
 pub(crate) const SERVER_UNAVAILABLE: u8 = 0x88;
-pub(crate) const SERVER_BUSY: u8 = 0x89;
 pub(crate) const SERVER_SHUTTING_DOWN: u8 = 0x8b;
 pub(crate) const BAD_AUTHENTICATION_METHOD: u8 = 0x8c;
 pub(crate) const KEEP_ALIVE_TIMEOUT: u8 = 0x8d;

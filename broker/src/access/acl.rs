@@ -6,7 +6,6 @@
 //! before the one that allows all of them, or the answer is no. A name never widens a rule it is put into: one
 //! that holds a wildcard or a level separator is refused where a rule would use it.
 
-
 use super::FileError;
 use super::filters::{covers, meet};
 use crate::protocol::topic;
@@ -130,7 +129,11 @@ impl Acl {
     ) -> Result<ClientRules, Unfit> {
         let mut rules = Vec::new();
         let (mut bound, mut fits) = (false, false);
-        for section in self.sections.iter().filter(|section| section.whom.holds(user)) {
+        for section in self
+            .sections
+            .iter()
+            .filter(|section| section.whom.holds(user))
+        {
             for pattern in &section.client_ids {
                 bound = true;
                 fits |= is_pattern_of(pattern, user.unwrap_or_default(), client_id);
@@ -154,7 +157,9 @@ impl Acl {
 impl Rule {
     fn parse(line: &str) -> Result<Self, String> {
         let usage = || {
-            format!("`{line}` is no rule; give allow or deny, then read, write or readwrite, then a filter")
+            format!(
+                "`{line}` is no rule; give allow or deny, then read, write or readwrite, then a filter"
+            )
         };
         let (verb, rest) = line.split_once(' ').ok_or_else(usage)?;
         let (action, filter) = rest.trim_start().split_once(' ').ok_or_else(usage)?;

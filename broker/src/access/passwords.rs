@@ -137,7 +137,10 @@ mod tests {
             (format!("{HEAD}\nann"), "p:2:"),
             (format!("{HEAD}\n:{good}"), "p:2:"),
             (format!("{HEAD}\nann:secret"), "p:2:"),
-            (format!("{HEAD}\nann:{}", good.replace("argon2id", "argon2i")), "p:2:"),
+            (
+                format!("{HEAD}\nann:{}", good.replace("argon2id", "argon2i")),
+                "p:2:",
+            ),
             (format!("{HEAD}\nann:{good}\n# again\nann:{good}"), "p:4:"),
         ] {
             let error = Passwords::parse(Path::new("p"), &text).unwrap_err();

@@ -54,7 +54,10 @@ fn login<'a>(user: Option<&'a str>, password: Option<&'a [u8]>) -> Login<'a> {
 async fn only_who_knows_the_password_is_let_in() {
     let files = Files::new();
     let access = Access::open(files.options()).unwrap();
-    let permit = access.admit(login(Some("ann"), Some(SECRET))).await.unwrap();
+    let permit = access
+        .admit(login(Some("ann"), Some(SECRET)))
+        .await
+        .unwrap();
     assert_eq!(permit.user(), Some("ann"));
     assert!(permit.may_publish("a/ann").is_ok() && permit.may_publish("a/bob").is_err());
     assert!(permit.may_subscribe("a/+") && permit.may_subscribe("$share/g/a/#"));
@@ -86,7 +89,10 @@ async fn anonymous_clients_come_in_where_nobody_has_a_name_or_it_is_allowed() {
     });
     let both = both.unwrap();
     let permit = both.admit(login(None, None)).await.unwrap();
-    assert!(permit.may_publish("a/ann").is_err(), "the rules are for users");
+    assert!(
+        permit.may_publish("a/ann").is_err(),
+        "the rules are for users"
+    );
     let wrong = both.admit(login(Some("ann"), Some(b"x"))).await;
     assert_eq!(wrong.err(), Some(Denied::Credentials));
 }
@@ -118,12 +124,19 @@ async fn a_certificate_is_a_name_where_it_is_to_be() {
 async fn new_files_hold_at_once_and_wrong_ones_never() {
     let files = Files::new();
     let access = Access::open(files.options()).unwrap();
-    let mut permit = access.admit(login(Some("ann"), Some(SECRET))).await.unwrap();
+    let mut permit = access
+        .admit(login(Some("ann"), Some(SECRET)))
+        .await
+        .unwrap();
     files.write_acl("[users]\nallow write b");
     access.reload().unwrap();
     assert!(permit.is_stale());
     permit.renew().unwrap();
-    assert!(!permit.is_stale() && permit.may_publish("b").is_ok() && permit.may_publish("a/ann").is_err());
+    assert!(
+        !permit.is_stale()
+            && permit.may_publish("b").is_ok()
+            && permit.may_publish("a/ann").is_err()
+    );
     files.write_acl("[users]\nallow everything");
     let error = access.reload().unwrap_err().to_string();
     assert!(error.contains("acl:3:"), "{error}");
@@ -134,7 +147,11 @@ async fn new_files_hold_at_once_and_wrong_ones_never() {
     assert!(access.admit(login(Some("ann"), Some(SECRET))).await.is_ok());
     files.write_acl("[users]\nclient x");
     access.reload().unwrap();
-    assert_eq!(permit.renew(), Err(Denied::NotAuthorized), "the user is gone");
+    assert_eq!(
+        permit.renew(),
+        Err(Denied::NotAuthorized),
+        "the user is gone"
+    );
     let gone = access.admit(login(Some("ann"), Some(SECRET))).await;
     assert_eq!(gone.err(), Some(Denied::Credentials));
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::TryAcquireError;
+
 use crate::cursors::Cursors;
 use crate::disk::Disk;
 use crate::group::Commit;
@@ -179,6 +181,37 @@ impl Log {
         room.forget();
         batch.clear();
         Ok(commit)
+    }
+
+    /// Appends a batch and empties it if there is room for it now; `None`, and nothing is appended, if not.
+    ///
+    /// Overtakes nobody: while others wait for room there is none.
+    ///
+    /// # Errors
+    /// As [`Log::append_from`], without waiting.
+    pub fn try_append(&self, batch: &mut RecordBatch) -> Result<Option<Commit>, LogError> {
+        let shared = &self.handle.shared;
+        let bytes = batch.bytes();
+        if batch.is_empty() {
+            return Ok(Some(Commit::of_nothing(shared.next_durable())));
+        }
+        let permits = u32::try_from(bytes).map_err(|_| LogError::TooLarge {
+            what: "a batch",
+            bytes,
+            limit: shared.config.max_pending_bytes,
+        })?;
+        let room = match shared.room.try_acquire_many(permits) {
+            Ok(room) => room,
+            Err(TryAcquireError::NoPermits) => return Ok(None),
+            Err(TryAcquireError::Closed) => return Err(shared.refusal()),
+        };
+        let commit = shared.gather(bytes, |group| {
+            let seqs = group.add(batch.frames(), batch.len() as u64);
+            Commit::new(seqs, Arc::clone(group.outcome()))
+        })?;
+        room.forget();
+        batch.clear();
+        Ok(Some(commit))
     }
 
     /// Returns a reader whose first record is `from`.

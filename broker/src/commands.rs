@@ -17,7 +17,7 @@ pub enum Command {
     /// Set or remove a user's password in a password file. The password is asked for at the terminal, or is the first
     /// line of stdin; it is never an argument, which other users of the machine could see
     Passwd {
-        /// The password file (mqtt_password_file); made when it is not there
+        /// The password file (--mqtt-password-file); made when it is not there
         file: PathBuf,
         /// The user's name
         user: String,
@@ -67,7 +67,10 @@ async fn blocking(
 /// Writes to stdout; a reader that has gone away (`| head`) is no failure.
 fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }

@@ -12,10 +12,11 @@
 //! # Ways through the code
 //! [`start`] binds and spawns. `connection` is one task per client; its hot path, `connection::intake`, turns
 //! every packet of a read into one batch of records. `protocol` is MQTT on the wire. `session` serves persistent
-//! sessions, `fanout` the clean ones, `share` the groups of shared subscriptions.
+//! sessions, `fanout` the clean ones, `share` the groups of shared subscriptions. `listen` brings clients in over TCP,
+//! TLS and WebSocket, `access` knows users and rules.
 //!
 //! # Not here
-//! Payloads are not looked at. QoS 2, MQTT 5, TLS, WebSocket and users are not served yet.
+//! Payloads are not looked at.
 
 mod access;
 pub mod commands;

@@ -57,7 +57,7 @@ pub(crate) struct Peer {
 /// Pause after a failed accept, which is mostly a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A peer that answers nothing this long, asked by the kernel, is gone though it never said so.
-const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_AFTER: Duration = Duration::from_mins(1);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const PROBES: u32 = 4;
 
@@ -68,8 +68,18 @@ impl Listeners {
         let wire = |tls, websocket| Wire { tls, websocket };
         let wanted = [
             ("mqtt", "MQTT", wire(false, false), Some(config.mqtt_listen)),
-            ("mqtt_tls", "MQTT over TLS", wire(true, false), listeners.mqtt_tls_listen),
-            ("mqtt_ws", "MQTT over WebSocket", wire(false, true), listeners.mqtt_ws_listen),
+            (
+                "mqtt_tls",
+                "MQTT over TLS",
+                wire(true, false),
+                listeners.mqtt_tls_listen,
+            ),
+            (
+                "mqtt_ws",
+                "MQTT over WebSocket",
+                wire(false, true),
+                listeners.mqtt_ws_listen,
+            ),
             (
                 "mqtt_wss",
                 "MQTT over secure WebSocket",
@@ -309,7 +319,11 @@ impl Addresses {
 
 impl Drop for AddressPlace {
     fn drop(&mut self) {
-        let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self
+            .addresses
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {

@@ -7,9 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ingest_log::{Log, LogCondition, LogError, RealDisk};
-use service::{
-    BindError, BoxError, CancellationToken, ComponentHealth, Context, Stage, Throttle,
-};
+use service::{BindError, BoxError, CancellationToken, ComponentHealth, Context, Stage, Throttle};
 
 use crate::access::{self, Access, FileError};
 use crate::connection::Front;
@@ -75,7 +73,9 @@ const WATCH: Duration = Duration::from_millis(250);
 pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     let listeners = Listeners::bind(&config).await?;
     let addresses = listeners.addresses().map_err(Error::Address)?;
-    let mqtt_addr = addresses.first().map_or(config.mqtt_listen, |(_, address)| *address);
+    let mqtt_addr = addresses
+        .first()
+        .map_or(config.mqtt_listen, |(_, address)| *address);
     let (access, tls) = doors(&config).await?;
     let log_config = config.log_config();
     let opened = tokio::task::spawn_blocking(|| Log::open(Arc::new(RealDisk), log_config)).await;
@@ -125,32 +125,45 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
         metrics,
         log: log.clone(),
     });
-    expiry::open(&front);
-    let expiring = Arc::clone(&front);
-    context
-        .tasks
-        .spawn(Stage::Intake, "session-expiry", |stop| {
-            expiry::run(expiring, stop)
-        });
     if config.ack_before_commit {
         tracing::error!(
             "PUBACK leaves before the log's write: this is a test, messages can be lost"
         );
     }
-    let health = context.health.component("ingest_log");
-    health.ready();
-    let watched = log.clone();
-    context.tasks.spawn(Stage::Serve, "ingest-log", |stop| {
-        watch(watched, health, stop)
-    });
-    reload::watch(reloaded(access, tls.clone()), front.metrics.clone(), context);
+    keep(&front, context);
+    reload::watch(
+        reloaded(access, tls.clone()),
+        front.metrics.clone(),
+        context,
+    );
     listeners.serve(&front, tls, context);
-    tracing::info!(?addresses, sessions, next = report.next, "the MQTT front listens");
+    tracing::info!(
+        ?addresses,
+        sessions,
+        next = report.next,
+        "the MQTT front listens"
+    );
     Ok(Handle {
         log,
         mqtt_addr,
         addresses,
     })
+}
+
+/// Ends sessions whose time is over, and watches the log.
+fn keep(front: &Arc<Front>, context: &Context) {
+    expiry::open(front);
+    let (expiring, watched) = (Arc::clone(front), front.log.clone());
+    context
+        .tasks
+        .spawn(Stage::Intake, "session-expiry", |stop| {
+            expiry::run(expiring, stop)
+        });
+    let health = context.health.component("ingest_log");
+    health.ready();
+    context.tasks.spawn(Stage::Serve, "ingest-log", |stop| {
+        watch(watched, health, stop)
+    });
 }
 
 /// Reads who may connect, and what TLS shows them.

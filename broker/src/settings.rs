@@ -24,7 +24,7 @@ pub use self::sessions::{SessionConfig, SessionSettings};
 #[command(next_help_heading = "Broker options")]
 pub struct Settings {
     /// Address for MQTT clients over plain TCP; one that other machines reach wants users, or
-    /// mqtt_allow_anonymous [default: 127.0.0.1:1883]
+    /// --mqtt-allow-anonymous [default: 127.0.0.1:1883]
     #[arg(long, env = "LASTMILE_MQTT_LISTEN", value_name = "ADDR")]
     pub mqtt_listen: Option<ListenAddr>,
     /// Most connections at once; further ones are closed on arrival [default: 20000]

@@ -43,7 +43,9 @@ impl<'a> Consumer<'a> {
             Some(texts.map(printable).collect::<Vec<_>>().join(" "))
         };
         let filters = list("subscriptions", "filter");
-        filters.or_else(|| list("members", "client_id")).unwrap_or_default()
+        filters
+            .or_else(|| list("members", "client_id"))
+            .unwrap_or_default()
     }
 }
 
@@ -56,14 +58,17 @@ pub(super) fn sessions(dir: &Path, json: bool) -> Result<String, BoxError> {
     let log = inspect(dir, Depth::Outline)?;
     let mut text = String::new();
     let consumers = log.cursors.iter();
-    let consumers: Vec<_> = consumers.map(|(name, cursor)| Consumer::new(&log, name, cursor)).collect();
+    let consumers: Vec<_> = consumers
+        .map(|(name, cursor)| Consumer::new(&log, name, cursor))
+        .collect();
     if json {
         for consumer in &consumers {
             writeln!(text, "{}", serde_json::to_string(consumer)?)?;
         }
         return Ok(text);
     }
-    writeln!(text, "{:>12} {:>12} {:5} {}", "place", "behind", "holds", "consumer: filters or members")?;
+    let title = format!("{:>12} {:>12} {:5}", "place", "behind", "holds");
+    writeln!(text, "{title} consumer: filters or members")?;
     for consumer in &consumers {
         let (name, wants) = (printable(consumer.name), consumer.wants());
         let holds = if consumer.holds { "yes" } else { "no" };
@@ -71,7 +76,11 @@ pub(super) fn sessions(dir: &Path, json: bool) -> Result<String, BoxError> {
         writeln!(text, "{next:>12} {lag:>12} {holds:5} {name}: {wants}")?;
     }
     let count = consumers.len();
-    writeln!(text, "{count} consumers; the log holds records {} to {}", log.first, log.next)?;
+    writeln!(
+        text,
+        "{count} consumers; the log holds records {} to {}",
+        log.first, log.next
+    )?;
     Ok(text)
 }
 
@@ -88,7 +97,12 @@ pub(super) fn log(dir: &Path, json: bool) -> Result<String, BoxError> {
     let log = inspect(dir, Depth::Outline)?;
     let mut text = String::new();
     let segments = log.segments.iter().map(|segment| Segment {
-        file: segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        file: segment
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
         first: segment.first,
         next: segment.next,
         bytes: segment.bytes,
@@ -101,11 +115,22 @@ pub(super) fn log(dir: &Path, json: bool) -> Result<String, BoxError> {
         }
         return Ok(text);
     }
-    writeln!(text, "{:20} {:>12} {:>10} {:>12} {}", "file", "first", "records", "bytes", "synced")?;
+    let title = format!("{:20} {:>12} {:>10} {:>12}", "file", "first", "records", "bytes");
+    writeln!(text, "{title} synced")?;
     for segment in &segments {
-        let Segment { file, first, next, bytes, synced } = segment;
+        let Segment {
+            file,
+            first,
+            next,
+            bytes,
+            synced,
+        } = segment;
         let synced = if *synced { "yes" } else { "no" };
-        writeln!(text, "{file:20} {first:>12} {:>10} {bytes:>12} {synced}", next - first)?;
+        writeln!(
+            text,
+            "{file:20} {first:>12} {:>10} {bytes:>12} {synced}",
+            next - first
+        )?;
     }
     let bytes: u64 = segments.iter().map(|segment| segment.bytes).sum();
     let (count, records) = (segments.len(), log.next - log.first);
@@ -129,10 +154,16 @@ pub(super) fn check(dir: &Path) -> Result<String, BoxError> {
     }
     let records = log.next - log.first;
     let (segments, cursors) = (log.segments.len(), log.cursors.len());
-    writeln!(text, "whole: {segments} segments, {records} records, {cursors} cursors")?;
+    writeln!(
+        text,
+        "whole: {segments} segments, {records} records, {cursors} cursors"
+    )?;
     if log.torn_bytes > 0 {
         let bytes = log.torn_bytes;
-        writeln!(text, "{bytes} bytes behind the end are being written, or were torn by a crash and never acknowledged")?;
+        writeln!(
+            text,
+            "{bytes} bytes behind the end are being written, or were torn by a crash and never acknowledged"
+        )?;
     }
     Ok(text)
 }

@@ -34,7 +34,11 @@ pub(super) async fn run(
             () = context.tasks.stopped() => return Err("interrupted".into()),
         };
         let hashed = tokio::task::spawn_blocking(move || hash(&password)).await??;
-        if passwords.set(user, hashed) { "added" } else { "changed" }
+        if passwords.set(user, hashed) {
+            "added"
+        } else {
+            "changed"
+        }
     };
     write(file, &passwords)?;
     let (count, file) = (passwords.len(), file.display());
@@ -60,13 +64,19 @@ fn write(file: &Path, passwords: &Passwords) -> io::Result<()> {
         drop(fs::remove_file(&new));
         return written;
     }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn write_to(path: &Path, passwords: &Passwords) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(passwords.to_text().as_bytes())?;
     file.sync_all()
 }
@@ -99,7 +109,10 @@ async fn line() -> Result<Vec<u8>, BoxError> {
     let read = || {
         let mut line = Vec::new();
         let limit = u64::try_from(MAX_PASSWORD_BYTES + 2).unwrap_or(u64::MAX);
-        io::stdin().lock().take(limit).read_until(b'\n', &mut line)?;
+        io::stdin()
+            .lock()
+            .take(limit)
+            .read_until(b'\n', &mut line)?;
         io::Result::Ok(line)
     };
     let mut line = tokio::task::spawn_blocking(read).await??;

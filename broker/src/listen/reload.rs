@@ -54,9 +54,9 @@ pub(crate) fn watch(mut sources: Vec<Source>, metrics: Metrics, context: &Contex
     }
     // From before the task runs: what changes from now on is seen.
     let seen = look_at(&sources);
-    context
-        .tasks
-        .spawn(Stage::Intake, "reload", |stop| run(sources, seen, metrics, stop));
+    context.tasks.spawn(Stage::Intake, "reload", |stop| {
+        run(sources, seen, metrics, stop)
+    });
 }
 
 async fn run(

@@ -66,15 +66,25 @@ impl Origins {
 struct Upgrade<'a>(&'a Origins);
 
 impl Callback for Upgrade<'_> {
-    fn on_request(self, request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+    fn on_request(
+        self,
+        request: &Request,
+        mut response: Response,
+    ) -> Result<Response, ErrorResponse> {
         if !self.0.allow(request) {
-            return Err(refusal(StatusCode::FORBIDDEN, "this origin may not connect"));
+            return Err(refusal(
+                StatusCode::FORBIDDEN,
+                "this origin may not connect",
+            ));
         }
         let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
         let mut offered = offered.iter().filter_map(|value| value.to_str().ok());
         let speaks = |list: &str| list.split(',').any(|protocol| protocol.trim() == PROTOCOL);
         if !offered.any(speaks) {
-            return Err(refusal(StatusCode::BAD_REQUEST, "the sub-protocol is to be mqtt"));
+            return Err(refusal(
+                StatusCode::BAD_REQUEST,
+                "the sub-protocol is to be mqtt",
+            ));
         }
         let protocol = HeaderValue::from_static(PROTOCOL);
         let headers = response.headers_mut();

@@ -12,6 +12,7 @@ use super::Config;
 #[serde(default, deny_unknown_fields)]
 #[group(id = "broker_access")]
 #[command(next_help_heading = "Broker access")]
+#[expect(clippy::struct_field_names, reason = "settings are named as their flags")]
 pub struct AccessSettings {
     /// File of users and their passwords' hashes, which `broker passwd` writes; with it, clients must prove a name.
     /// Read again when it changes or at SIGHUP [default: none]
@@ -21,7 +22,7 @@ pub struct AccessSettings {
     /// so that whoever is connected may read and write all]
     #[arg(long, env = "LASTMILE_MQTT_ACL_FILE", value_name = "FILE")]
     pub mqtt_acl_file: Option<PathBuf>,
-    /// Takes the common name of a client's certificate for its user's name; wants mqtt_tls_client_ca
+    /// Takes the common name of a client's certificate for its user's name; wants --mqtt-tls-client-ca
     /// [default: false]
     #[arg(long, env = "LASTMILE_MQTT_TLS_USERS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub mqtt_tls_users: Option<bool>,
@@ -33,6 +34,7 @@ pub struct AccessSettings {
 
 /// Users and rules in effect.
 #[derive(Debug, Clone, Default, Serialize)]
+#[expect(clippy::struct_field_names, reason = "settings are named as their flags")]
 pub struct AccessConfig {
     /// File of users.
     pub mqtt_password_file: Option<PathBuf>,
@@ -58,7 +60,8 @@ impl AccessConfig {
     pub(super) fn check(&self, config: &Config, problems: &mut Problems) {
         let client_ca = &config.listeners.mqtt_tls_client_ca;
         if self.mqtt_tls_users && client_ca.is_none() {
-            let message = "takes names from certificates, and none are asked for; give mqtt_tls_client_ca";
+            let message =
+                "takes names from certificates, and none are asked for; give mqtt_tls_client_ca";
             problems.add("mqtt_tls_users", message);
         }
         let open = self.mqtt_password_file.is_none() && !self.mqtt_tls_users;

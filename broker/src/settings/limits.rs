@@ -11,9 +11,14 @@ use crate::protocol::topic::MAX_FILTER_LEVELS;
 #[serde(default, deny_unknown_fields)]
 #[group(id = "broker_limits")]
 #[command(next_help_heading = "Broker limits")]
+#[expect(clippy::struct_field_names, reason = "settings are named as their flags")]
 pub struct LimitSettings {
     /// Most connections at once of one address; further ones are closed on arrival [default: as in all]
-    #[arg(long, env = "LASTMILE_MQTT_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    #[arg(
+        long,
+        env = "LASTMILE_MQTT_MAX_CONNECTIONS_PER_ADDRESS",
+        value_name = "N"
+    )]
     pub mqtt_max_connections_per_address: Option<usize>,
     /// Most subscriptions of one client; further ones are refused [default: 1000]
     #[arg(long, env = "LASTMILE_MQTT_MAX_SUBSCRIPTIONS", value_name = "N")]
@@ -32,6 +37,7 @@ pub struct LimitSettings {
 
 /// The limits in effect.
 #[derive(Debug, Clone, Serialize)]
+#[expect(clippy::struct_field_names, reason = "settings are named as their flags")]
 pub struct LimitConfig {
     /// Most connections of one address.
     pub mqtt_max_connections_per_address: Option<usize>,
@@ -65,11 +71,19 @@ impl LimitConfig {
         };
         let per_address = self.mqtt_max_connections_per_address.unwrap_or(1);
         within("mqtt_max_connections_per_address", per_address, 1_000_000);
-        within("mqtt_max_subscriptions", self.mqtt_max_subscriptions, 100_000);
+        within(
+            "mqtt_max_subscriptions",
+            self.mqtt_max_subscriptions,
+            100_000,
+        );
         let rate = self.mqtt_max_message_rate.unwrap_or(1);
         within("mqtt_max_message_rate", rate as usize, 100_000_000);
         within("mqtt_max_topic_length", self.mqtt_max_topic_length, 65_535);
-        within("mqtt_max_topic_levels", self.mqtt_max_topic_levels, MAX_FILTER_LEVELS);
+        within(
+            "mqtt_max_topic_levels",
+            self.mqtt_max_topic_levels,
+            MAX_FILTER_LEVELS,
+        );
     }
 
     pub(crate) fn topics(&self) -> TopicLimits {

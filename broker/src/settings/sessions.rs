@@ -13,7 +13,11 @@ use crate::protocol::v5::NEVER;
 pub struct SessionSettings {
     /// Longest time a session outlives its connection, whatever the client asks; then what it holds of the log
     /// is free [default: for ever]
-    #[arg(long, env = "LASTMILE_MQTT_MAX_SESSION_EXPIRY", value_name = "DURATION")]
+    #[arg(
+        long,
+        env = "LASTMILE_MQTT_MAX_SESSION_EXPIRY",
+        value_name = "DURATION"
+    )]
     pub mqtt_max_session_expiry: Option<HumanDuration>,
     /// Client ids whose sessions never expire, separated by commas [default: none]
     #[arg(

@@ -203,14 +203,6 @@ async fn rules_hold_for_messages_subscriptions_shares_wills_and_retained_ones() 
     assert_eq!(broker.metric("broker_retained_messages"), 0.0);
     assert_eq!(broker.labelled("what=\"PublishDenied\""), 4.0);
     assert_eq!(broker.labelled("what=\"SubscribeDenied\""), 7.0);
-    let will = |topic| {
-        [
-            client::text("ann-2"),
-            client::text(topic),
-            client::text("bye"),
-        ]
-        .concat()
-    };
     let with_will = |topic: &str| {
         [
             client::text(topic),

@@ -1,10 +1,13 @@
 //! `broker sessions`, `log` and `check`, on a broker that runs, one that stopped, and damaged files.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::Command;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, until};
+use crate::client::Client;
+use crate::kill::Process;
 
 /// Runs a command; returns whether it succeeded, and what it printed.
 fn command(data: &Path, arguments: &[&str]) -> (bool, String) {
@@ -58,6 +61,27 @@ async fn what_a_broker_holds_is_told_while_it_runs_and_after() {
     tokio::task::spawn_blocking(check).await.unwrap();
     broker.stop().await;
     tokio::task::spawn_blocking(all).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_reads_the_files_again_and_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let acl = dir.path().join("acl");
+    fs::write(&acl, "lastmile-acl 1\n[all]\nallow readwrite #\n").unwrap();
+    let broker = Process::start(dir.path(), &["--mqtt-acl-file", acl.to_str().unwrap()]);
+    let (mut client, _) = Client::connect(broker.addr, "c", true).await;
+    let id = rustix::process::Pid::from_raw(i32::try_from(broker.id()).unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+    let reloads = || {
+        let mut stream = std::net::TcpStream::connect(broker.address("admin")).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text.contains("broker_reloads_total{taken=\"Yes\"} 1")
+    };
+    until("the files were read again", reloads).await;
+    client.publish("a", "b").await;
+    broker.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -200,48 +200,6 @@ async fn a_peer_that_is_gone_without_a_word_is_noticed_by_its_keep_alive() {
     broker.stop().await;
 }
 
-/// Idle connections of the suite; ten thousand are in the benchmark.
-const IDLE: usize = 1000;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_idle_connections_cost_little_and_hold_up_nobody() {
-    let dir = tempfile::tempdir().unwrap();
-    let broker = Broker::start(dir.path()).await;
-    let mut idle = Vec::with_capacity(IDLE);
-    // What is needed once.
-    for number in 0..10 {
-        idle.push(broker.client(&format!("first-{number}"), true).await);
-    }
-    let before = resident_bytes();
-    for number in 0..IDLE {
-        idle.push(broker.client(&format!("idle-{number}"), true).await);
-    }
-    let each = resident_bytes().saturating_sub(before) / IDLE;
-    println!("{each} bytes per idle connection, both ends and the other tests' in one process");
-    // Other tests of this process allocate too.
-    assert!(each < 150_000, "{each}");
-    let mut busy = broker.client("busy", true).await;
-    busy.publish("a", "b").await;
-    for client in &mut idle {
-        client.expect_quiet().await;
-    }
-    broker.stop().await;
-}
-
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
-        * 1024
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_end_at_the_deadline() {
     let dir = tempfile::tempdir().unwrap();

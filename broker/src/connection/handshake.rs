@@ -12,8 +12,8 @@ use super::subscriptions::MAX_QOS;
 use super::{Front, Source, read};
 use crate::access::{Denied, Login, Permit};
 use crate::listen::Peer;
-use crate::protocol::control::{self, Connect, ConnectError};
 use crate::protocol::Version;
+use crate::protocol::control::{self, Connect, ConnectError};
 use crate::protocol::frame::{Split, split};
 use crate::protocol::v5::answers::{self, Accepted};
 use crate::session::{self, Session, delivery::Delivery};
@@ -96,20 +96,11 @@ pub(super) async fn admit(
     } else {
         connect.client_id.as_str().into()
     };
-    let login = Login {
-        client_id: &client_id,
-        user: connect.username.as_deref(),
-        password: connect.password.as_deref(),
-        certificate: peer.certificate.as_deref(),
-    };
     // Before the claim: who is not let in ends nobody's connection.
     let permit = tokio::select! {
-        permit = front.access.admit(login) => permit.map_err(|denied| refused(denied.into()))?,
+        permit = judge(front, peer, &connect, &client_id) => permit.map_err(refused)?,
         () = end.cancelled() => return Err(Refusal::Cancelled),
     };
-    if connect.will.as_ref().is_some_and(|will| permit.may_publish(&will.topic).is_err()) {
-        return Err(refused(ConnectError::NotAuthorized));
-    }
     let claim = tokio::select! {
         claim = front.claims.claim(&client_id, end.clone()) => claim,
         () = end.cancelled() => return Err(Refusal::Cancelled),
@@ -172,6 +163,27 @@ pub(super) async fn admit(
         shares,
         out,
     })
+}
+
+/// Finds out who the client is, and whether it may come in and leave its will.
+async fn judge(
+    front: &Front,
+    peer: &Peer,
+    connect: &Connect,
+    client_id: &str,
+) -> Result<Permit, ConnectError> {
+    let login = Login {
+        client_id,
+        user: connect.username.as_deref(),
+        password: connect.password.as_deref(),
+        certificate: peer.certificate.as_deref(),
+    };
+    let permit = front.access.admit(login).await?;
+    let will = connect.will.as_ref();
+    if will.is_some_and(|will| permit.may_publish(&will.topic).is_err()) {
+        return Err(ConnectError::NotAuthorized);
+    }
+    Ok(permit)
 }
 
 impl From<Denied> for ConnectError {

@@ -71,7 +71,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn rest_earns_one_second_and_no_more() {
         let mut rate = Rate::new(10);
-        advance(Duration::from_secs(3600)).await;
+        advance(Duration::from_hours(1)).await;
         rate.take(10);
         assert!(rate.wait_until().is_none());
         rate.take(1);

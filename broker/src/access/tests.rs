@@ -35,7 +35,7 @@ impl Files {
         Options {
             passwords: Some(self.passwords()),
             acl: Some(self.acl()),
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
             ..Options::default()
         }
     }

@@ -12,6 +12,7 @@ mod broker;
 mod certificates;
 mod client;
 mod commands;
+mod conformance;
 mod foreign;
 mod fuzz;
 mod idle;

@@ -100,7 +100,7 @@ async fn a_session_that_expired_while_the_broker_was_down_is_gone_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = ingest_log::Log::open(
         std::sync::Arc::new(RealDisk),
-        LogConfig::new(&dir.path().join("log")),
+        LogConfig::new(dir.path().join("log")),
     )
     .unwrap();
     let meta = br#"{"sent_to":0,"subscriptions":[{"filter":"t","qos":1,"since":0}],"expiry":5,"left_us":5}"#;

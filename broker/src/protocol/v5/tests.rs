@@ -233,7 +233,7 @@ proptest! {
         let Some(theirs::Packet::Publish(theirs)) = read(&bytes) else {
             return Err(TestCaseError::fail("they read no PUBLISH"));
         };
-        let TheirPublish { dup, retain, qos, topic: their_topic, packet_id, payload: their_payload, properties, .. } = *theirs;
+        let TheirPublish { dup, retain, qos, topic: their_topic, packet_id, payload: their_payload, properties } = *theirs;
         prop_assert_eq!((dup, retain, qos.value()), (publish.dup, publish.retain, publish.qos));
         prop_assert_eq!(&*their_topic, if alias == 2 { "" } else { &*topic });
         prop_assert_eq!(packet_id.map_or(0, NonZeroU16::get), publish.packet_id);
@@ -376,6 +376,9 @@ fn acknowledgements_are_read_in_all_their_forms() {
     assert_eq!(read(&[0, 1, 0, 2, 0x01, 0]), Err(Violation::Property));
 }
 
+/// Appends an answer.
+type Put<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 #[test]
 fn what_we_answer_they_read() {
     let one = NonZeroU16::new(1).unwrap();
@@ -405,7 +408,7 @@ fn what_we_answer_they_read() {
     assert_eq!(ack.server_keepalive_sec, Some(11));
     assert_eq!(ack.response_info.as_deref(), Some("r"));
 
-    let all: [&dyn Fn(&mut Vec<u8>); 6] = [
+    let all: [Put<'_>; 6] = [
         &|out| answers::put_refused(out, reason::BAD_AUTHENTICATION_METHOD, "no"),
         &|out| answers::put_suback(out, one, &[0, 1, reason::QUOTA_EXCEEDED], Some("no")),
         &|out| answers::put_unsuback(out, one, &[0, reason::NO_SUBSCRIPTION_EXISTED]),

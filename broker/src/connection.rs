@@ -7,6 +7,7 @@
 //!
 //! Generic over the byte stream: TLS and WebSocket come as other streams, MQTT 5 as another reading of packets.
 
+mod exactly_once;
 mod handshake;
 mod intake;
 pub(crate) mod outbound;
@@ -18,18 +19,21 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::num::NonZeroU16;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::task::ready;
 use std::time::Duration;
 
 use ingest_log::{Commit, Log, LogError};
 use service::{Clock, Throttle};
+use session_state::{Floor, Store};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::exactly_once::Gate;
 use self::handshake::{Admitted, Refusal};
 use self::intake::{Inbound, Input};
 use self::outbound::Outbound;
@@ -62,6 +66,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Front {
     pub(crate) log: Log,
+    /// What is remembered of clients besides messages.
+    pub(crate) state: Store,
+    /// Keeps the journal's mark below messages of connections that ended before these were durable.
+    pub(crate) left_behind: Mutex<Vec<Floor>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     pub(crate) fanout: Fanout,
@@ -105,6 +113,10 @@ impl Front {
             self.metrics.sessions.dec();
         }
         self.groups.forget(client_id);
+        if let Err(error) = self.state.clear(client_id) {
+            // Who connects next with this client id waits for the journal, and is refused if that fails.
+            tracing::warn!(client_id, %error, "what was kept of a session could not be cleared");
+        }
     }
 
     /// Tells whether a client that is away has a session whose time is over.
@@ -167,6 +179,13 @@ impl Source {
         delivery.keep_place();
     }
 
+    /// Tells the journal how far all is done with, where it is to know.
+    fn note_place(&mut self, out: &mut Outbound) {
+        if let Self::Persistent(delivery) = self {
+            out.turn.changes.extend(delivery.place_change());
+        }
+    }
+
     fn pump(&mut self, out: &mut Outbound) {
         match self {
             Self::Persistent(delivery) => delivery.pump(out),
@@ -217,6 +236,14 @@ enum End {
     Stopped,
     #[error("the log takes no more")]
     Log(#[source] LogError),
+    #[error("the journal takes no more")]
+    State(#[source] session_state::Error),
+}
+
+impl From<session_state::Error> for End {
+    fn from(error: session_state::Error) -> Self {
+        Self::State(error)
+    }
 }
 
 /// A batch whose commit is awaited.
@@ -224,6 +251,12 @@ enum End {
 struct Pending {
     commit: Commit,
     packet_ids: Vec<u16>,
+    /// Which of them are of QoS 2, by place.
+    exact: Vec<usize>,
+    /// Messages with QoS 2 and their places.
+    tracked: Vec<(u64, NonZeroU16)>,
+    /// Keeps the journal's mark below this batch.
+    floor: Option<Floor>,
     /// Which of them were refused, by place, and why.
     refused: Vec<(usize, Refused)>,
     retained: Vec<(u64, Retained)>,
@@ -263,6 +296,10 @@ struct Connection<R, W> {
     appending: Option<Appending>,
     pending: VecDeque<Pending>,
     pending_messages: usize,
+    /// How many of them are of QoS 2.
+    pending_exact: usize,
+    /// Bytes of the output that wait for the journal, in order.
+    gates: VecDeque<Gate>,
     /// Sequence behind the last record of this connection.
     appended_to: u64,
     /// A packet that waits until what came before it is appended.
@@ -296,6 +333,7 @@ where
         source,
         shares,
         out,
+        unreleased,
     } = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(&front, &mut reader, &mut writer, refusal).await,
@@ -319,10 +357,13 @@ where
             Version::V311 => usize::MAX,
             Version::V5 => usize::from(front.receive_maximum),
         },
-        inbound: Inbound::new(match connect.version {
-            Version::V311 => 0,
-            Version::V5 => front.topic_aliases,
-        }),
+        inbound: Inbound::new(
+            match connect.version {
+                Version::V311 => 0,
+                Version::V5 => front.topic_aliases,
+            },
+            unreleased,
+        ),
         wants_reasons: connect.wants_reasons,
         wants_will: false,
         front,
@@ -337,6 +378,8 @@ where
         appending: None,
         pending: VecDeque::new(),
         pending_messages: 0,
+        pending_exact: 0,
+        gates: VecDeque::new(),
         appended_to: 0,
         control: None,
         ending: None,

@@ -24,7 +24,7 @@ use crate::share::Groups;
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     /// Messages received from clients, by the QoS they were published with.
-    received: [Counter; 2],
+    received: [Counter; 3],
     /// Bytes read from clients.
     pub(crate) received_bytes: Counter,
     /// Messages acknowledged to their publishers, all durable before.
@@ -147,7 +147,7 @@ impl From<Violation> for Reason {
             Violation::TopicAlias => Self::Topic,
             Violation::ReceiveMaximum => Self::ReceiveMaximum,
             Violation::Topic | Violation::Filter | Violation::DollarTopic => Self::Topic,
-            Violation::Qos | Violation::ExactlyOnce => Self::Qos,
+            Violation::Qos => Self::Qos,
             Violation::Unexpected => Self::Unexpected,
         }
     }
@@ -186,7 +186,7 @@ impl Metrics {
         let counter = |name: &str, help: &str| registry.register(name, help, Counter::default());
         let gauge = |name: &str, help: &str| registry.register(name, help, Gauge::default());
         Self {
-            received: [with_qos(0), with_qos(1)],
+            received: [with_qos(0), with_qos(1), with_qos(2)],
             received_bytes: counter("broker_received_bytes", "Bytes read from clients"),
             acknowledged: counter(
                 "broker_messages_acknowledged",
@@ -256,7 +256,7 @@ impl Metrics {
     }
 
     /// Counts received messages by QoS.
-    pub(crate) fn received(&self, by_qos: [u64; 2]) {
+    pub(crate) fn received(&self, by_qos: [u64; 3]) {
         for (counter, count) in self.received.iter().zip(by_qos) {
             if count > 0 {
                 counter.inc_by(count);

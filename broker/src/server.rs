@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ingest_log::{Log, LogCondition, LogError, RealDisk};
 use service::{BindError, BoxError, CancellationToken, ComponentHealth, Context, Stage, Throttle};
+use session_state::Store;
 
 use crate::access::{self, Access, FileError};
 use crate::connection::Front;
@@ -16,7 +17,7 @@ use crate::fanout::{self, Fanout, RelayError, Timing};
 use crate::listen::tls::{Tls, TlsError};
 use crate::listen::{Listeners, reload};
 use crate::metrics::{self, Metrics};
-use crate::retained::RetainedStore;
+use crate::retained::{Retained, RetainedStore};
 use crate::share::Groups;
 use crate::takeover::Claims;
 use crate::{Config, session};
@@ -50,6 +51,9 @@ pub enum Error {
     /// TLS has no usable certificate.
     #[error("TLS cannot be served")]
     Tls(#[from] TlsError),
+    /// What is remembered of clients cannot be taken up.
+    #[error("the session state cannot be taken up")]
+    State(#[source] session_state::Error),
     /// The embedded router does not start.
     #[error("the live copy cannot be started")]
     Live(#[source] BoxError),
@@ -61,6 +65,8 @@ impl From<RelayError> for Error {
     }
 }
 
+/// How often the session state is digested: so much of the log is read again after a crash.
+const CHECKPOINT: Duration = Duration::from_secs(1);
 /// How often the log's condition is looked at.
 const WATCH: Duration = Duration::from_millis(250);
 
@@ -80,6 +86,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     let log_config = config.log_config();
     let opened = tokio::task::spawn_blocking(|| Log::open(Arc::new(RealDisk), log_config)).await;
     let (log, report) = opened.map_err(|error| Error::Address(error.into()))??;
+    let state = open_state(&config, &log).await?;
     let metrics = Metrics::register(&context.metrics, &log);
     let fanout = Fanout::new(
         config.mqtt_live_queue.as_usize(),
@@ -93,6 +100,8 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     metrics::watch_groups(&context.metrics, &groups);
     let front = Arc::new(Front {
         clock: Arc::clone(&context.clock),
+        state,
+        left_behind: Mutex::default(),
         retained: RetainedStore::new(
             config.mqtt_retained_size.as_usize(),
             metrics.retained.clone(),
@@ -150,8 +159,19 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     })
 }
 
-/// Ends sessions whose time is over, and watches the log.
+/// Takes up retained messages, digests the session state, ends sessions whose time is over, and watches the log.
 fn keep(front: &Arc<Front>, context: &Context) {
+    for (topic, kept) in front.state.retained() {
+        let retained = Retained::from_value(&topic, kept.seq, &kept.value);
+        if !retained.is_some_and(|retained| front.retained.set(retained)) {
+            let topic = &*topic;
+            tracing::warn!(topic, "a retained message was not taken up");
+        }
+    }
+    let state = front.state.clone();
+    context.tasks.spawn(Stage::Drain, "session-state", |stop| {
+        keep_state(state, stop)
+    });
     expiry::open(front);
     let (expiring, watched) = (Arc::clone(front), front.log.clone());
     context
@@ -164,6 +184,36 @@ fn keep(front: &Arc<Front>, context: &Context) {
     context.tasks.spawn(Stage::Serve, "ingest-log", |stop| {
         watch(watched, health, stop)
     });
+}
+
+/// Takes up what is remembered of clients besides messages.
+async fn open_state(config: &Config, log: &Log) -> Result<Store, Error> {
+    let (config, log) = (config.state_config(), log.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        let (journal, _) = Log::open(Arc::new(RealDisk), config)?;
+        Store::open(journal, log, |record| {
+            Retained::of_record(record).to_value()
+        })
+    });
+    let opened = opened.await.map_err(|error| Error::Address(error.into()))?;
+    opened.map_err(Error::State)
+}
+
+/// Writes what the state has noted, again and again; closes its journal at the end.
+async fn keep_state(state: Store, stop: CancellationToken) -> Result<(), BoxError> {
+    let mut pace = tokio::time::interval(CHECKPOINT);
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(state.close().await?),
+            _ = pace.tick() => {}
+        }
+        // Ended all the same when the stop comes: on a full disk it would wait for ever.
+        tokio::select! {
+            kept = state.checkpoint() => kept?,
+            () = stop.cancelled() => {}
+        }
+    }
 }
 
 /// Reads who may connect, and what TLS shows them.

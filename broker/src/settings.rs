@@ -120,6 +120,8 @@ pub struct Config {
     pub mqtt_retained_size: ByteSize,
     /// Folder of the log.
     pub log_dir: PathBuf,
+    /// Folder of what is remembered of clients besides messages.
+    pub state_dir: PathBuf,
     /// What a PUBACK promises.
     pub log_sync: LogSync,
     /// Size of a log segment.
@@ -174,6 +176,7 @@ impl Config {
             mqtt_live_queue: settings.mqtt_live_queue.unwrap_or(ByteSize::mib(1)),
             mqtt_retained_size: settings.mqtt_retained_size.unwrap_or(ByteSize::mib(16)),
             log_dir: common.data.join("log"),
+            state_dir: common.data.join("state"),
             log_sync: settings.log_sync.unwrap_or_default(),
             log_segment_size: settings.log_segment_size.unwrap_or(ByteSize::mib(64)),
             log_max_pending: settings.log_max_pending.unwrap_or(ByteSize::mib(32)),
@@ -256,7 +259,19 @@ impl Config {
                 LogSync::Fdatasync => SyncMode::Fdatasync,
                 LogSync::OsBuffer => SyncMode::OsBuffer,
             },
+            held: true,
             ..LogConfig::new(&self.log_dir)
+        }
+    }
+
+    /// Returns the settings of the journal of the session state: small segments, and room for the changes of many
+    /// connections at once.
+    pub(crate) fn state_config(&self) -> LogConfig {
+        LogConfig {
+            segment_bytes: 4 << 20,
+            max_pending_bytes: 64 << 20,
+            sync: self.log_config().sync,
+            ..LogConfig::new(&self.state_dir)
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use session_state::Client;
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
+use super::exactly_once::Unreleased;
 use super::intake::Input;
 use super::outbound::{Outbound, Takes};
 use super::subscriptions::MAX_QOS;
@@ -43,6 +45,7 @@ pub(super) struct Admitted {
     pub(super) source: Source,
     pub(super) shares: Shares,
     pub(super) out: Outbound,
+    pub(super) unreleased: Unreleased,
 }
 
 /// Reads the first packet, which must be CONNECT.
@@ -105,24 +108,32 @@ pub(super) async fn admit(
         claim = front.claims.claim(&client_id, end.clone()) => claim,
         () = end.cancelled() => return Err(Refusal::Cancelled),
     };
-    let takes = Takes {
+    let mut takes = Takes {
         version,
         window: front.window.min(usize::from(connect.receive_maximum)),
         packet_bytes: connect.packet_bytes,
         aliases: connect.aliases,
         clock: Arc::clone(&front.clock),
+        durable: false,
     };
     let asked_expiry = connect.session_expiry;
     connect.session_expiry = front.expiry.grant(&client_id, asked_expiry);
     front.expiry.cancel(&client_id);
     if connect.clean_start || front.has_expired(&client_id) {
+        let existed = session::exists(&front.log, &client_id);
         front.end_session(&client_id);
+        if existed && front.log.cursors().sync().await.is_err() {
+            return Err(refused(ConnectError::Unavailable));
+        }
     }
     let expiry = connect.session_expiry;
+    // What was noted before must not come back, nor must what is taken up be lost again.
+    let known = settled(front, &client_id).await.map_err(refused)?;
+    takes.durable = expiry > 0 || session::exists(&front.log, &client_id);
     let (source, shares, session_present) = if expiry > 0 || session::exists(&front.log, &client_id)
     {
         tokio::select! {
-            opened = open(front, &client_id, expiry) => opened.map_err(refused)?,
+            opened = open(front, &client_id, expiry, &known) => opened.map_err(refused)?,
             () = end.cancelled() => return Err(Refusal::Cancelled),
         }
     } else {
@@ -132,6 +143,7 @@ pub(super) async fn admit(
     };
     let response_information = response_topic(front, &connect, &client_id);
     let asked_keep_alive = connect.keep_alive;
+    let takes_up = takes.durable;
     let mut out = Outbound::new(takes);
     if version == Version::V311 {
         control::put_accepted(out.answers(), session_present);
@@ -154,6 +166,10 @@ pub(super) async fn admit(
         };
         answers::put_accepted(out.answers(), &accepted);
     }
+    let unreleased = Unreleased::new(takes_up, Some(&known));
+    if takes_up {
+        restore(&mut out, &known);
+    }
     Ok(Admitted {
         connect,
         client_id,
@@ -162,6 +178,7 @@ pub(super) async fn admit(
         source,
         shares,
         out,
+        unreleased,
     })
 }
 
@@ -204,11 +221,50 @@ fn response_topic(front: &Front, connect: &Connect, client_id: &str) -> Option<S
     (connect.wants_response && fits).then(|| format!("{}/{client_id}", front.response_topic))
 }
 
+/// Waits until all is durable that is known of a client, and returns it. What is known of a session that is gone is
+/// cleared.
+async fn settled(front: &Front, client_id: &str) -> Result<Client, ConnectError> {
+    let unavailable = |_| ConnectError::Unavailable;
+    if front.state.client(client_id).is_none() {
+        return Ok(Client::default());
+    }
+    if !session::exists(&front.log, client_id) {
+        front.state.clear(client_id).map_err(unavailable)?;
+    }
+    let barrier = front.state.change(client_id, &[]);
+    let barrier = barrier.map_err(unavailable)?;
+    barrier.await.map_err(|_| ConnectError::Unavailable)?;
+    let known = front.state.client(client_id).unwrap_or_default();
+    // A message that is accepted and not durable cannot be answered when it is sent again.
+    let newest = known.incoming.values().map(|incoming| incoming.seq).max();
+    if let Some(newest) = newest.filter(|newest| *newest >= front.log.next_durable()) {
+        let durable = front.log.reader(newest).next_chunk(1).await;
+        durable.map_err(|_| ConnectError::Unavailable)?;
+    }
+    Ok(known)
+}
+
+/// Takes up what the connection before left open with QoS 2; PUBREL goes again at once.
+fn restore(out: &mut Outbound, known: &Client) {
+    let left = known.outgoing.iter();
+    let left = left.map(|(&id, outgoing)| (id, (outgoing.seq, outgoing.received)));
+    out.window.restore(&left.collect());
+    for (&id, outgoing) in &known.outgoing {
+        if outgoing.received {
+            out.put_pubrel(id);
+        } else if outgoing.seq < known.reading.place {
+            // It is done with, whatever became of its PUBREC.
+            out.take_pubrec(id, true);
+        }
+    }
+}
+
 /// Goes on with the session of a client or begins one; it outlives the connection by `expiry` seconds.
 async fn open(
     front: &Front,
     client_id: &Arc<str>,
     expiry: u32,
+    known: &Client,
 ) -> Result<(Source, Shares, bool), ConnectError> {
     let resumed = Session::resume(&front.log, client_id, front.recovered).map_err(|error| {
         tracing::error!(%error, client_id = &**client_id, "a session cannot be read; its client is refused");
@@ -229,7 +285,7 @@ async fn open(
     } else {
         Shares::begin(&front.groups, client_id, true)
     };
-    let mut delivery = Delivery::new(&front.log, session, unsent);
+    let mut delivery = Delivery::new(&front.log, session, unsent, known);
     // This sync is also the one that the shared subscriptions want before anything is sent.
     let begun = delivery.begin(expiry).await;
     begun.map_err(|_| ConnectError::Unavailable)?;

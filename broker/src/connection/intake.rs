@@ -8,6 +8,7 @@ use std::num::NonZeroU16;
 use bytes::Bytes;
 use ingest_log::{RecordBatch, RecordHead};
 
+use super::exactly_once::Unreleased;
 use super::outbound::Outbound;
 use crate::access::{Permit, Refused};
 use crate::protocol::control::{self, Control};
@@ -15,6 +16,9 @@ use crate::protocol::frame::{Frame, Split, split};
 use crate::protocol::{Version, Violation, publish, topic};
 use crate::retained::Retained;
 use crate::session::window::Origin;
+
+/// The quality of service that needs a memory.
+const EXACTLY_ONCE: u8 = 2;
 
 /// Bytes that were read and not yet taken.
 #[derive(Debug, Default)]
@@ -73,15 +77,18 @@ pub(super) struct Inbound {
     most_aliases: u16,
     /// Room for the properties of one message.
     kept: Vec<u8>,
+    /// What it published with QoS 2 and did not release.
+    pub(super) unreleased: Unreleased,
 }
 
 impl Inbound {
     /// Begins without aliases; the client may set so many.
-    pub(super) fn new(most_aliases: u16) -> Self {
+    pub(super) fn new(most_aliases: u16, unreleased: Unreleased) -> Self {
         Self {
             aliases: Vec::new(),
             most_aliases,
             kept: Vec::new(),
+            unreleased,
         }
     }
 }
@@ -128,10 +135,18 @@ pub(super) struct Taken {
     pub(super) batch: RecordBatch,
     /// Packet ids to acknowledge, in order.
     pub(super) packet_ids: Vec<u16>,
+    /// Which of them are of QoS 2, by place.
+    pub(super) exact: Vec<usize>,
+    /// Messages taken with QoS 2 whose ids are to be remembered, with their places in the batch.
+    pub(super) tracked: Vec<(u64, NonZeroU16)>,
+    /// Messages that count against the client's quota.
+    pub(super) counted: usize,
+    /// Packet ids that were released.
+    pub(super) released: Vec<NonZeroU16>,
     /// Retained messages with their places in the batch.
     pub(super) retained: Vec<(u64, Retained)>,
     /// Messages by QoS.
-    pub(super) received: [u64; 2],
+    pub(super) received: [u64; 3],
     /// Messages that were refused: denied by the rules, and for their topic.
     pub(super) refused: [u64; 2],
     /// Why, for those among the packet ids: places and reasons.
@@ -188,9 +203,17 @@ fn one(
     match frame.first {
         control::PUBACK => {
             // An unknown id is an acknowledgement of something sent on an earlier connection.
-            let origin = out.window.acknowledge(control::puback(terms.version, frame)?);
+            let origin = out
+                .window
+                .acknowledge(control::puback(terms.version, frame)?);
             taken.acknowledged.extend(origin);
         }
+        control::PUBREC => {
+            let (id, refused) = control::pubrec(terms.version, frame)?;
+            taken.acknowledged.extend(out.take_pubrec(id, refused));
+        }
+        control::PUBREL => taken.released.push(control::pubrel(terms.version, frame)?),
+        control::PUBCOMP => out.take_pubcomp(control::pubrel(terms.version, frame)?),
         control::PINGREQ if frame.body.is_empty() => {
             out.answers().extend_from_slice(&control::PINGRESP);
         }
@@ -206,14 +229,15 @@ fn message(
     out: &mut Outbound,
     taken: &mut Taken,
 ) -> Result<(), Violation> {
+    let Inbound {
+        aliases,
+        most_aliases,
+        kept,
+        unreleased,
+    } = inbound;
     let publish = match terms.version {
         Version::V311 => publish::decode(frame.first, frame.body)?,
         Version::V5 => {
-            let Inbound {
-                aliases,
-                most_aliases,
-                kept,
-            } = inbound;
             let (mut publish, alias) = publish::decode_v5(frame.first, frame.body, kept)?;
             if let Some(alias) = alias {
                 publish.topic = aliased(aliases, *most_aliases, alias, publish.topic)?;
@@ -224,22 +248,32 @@ fn message(
     if topic::is_own(publish.topic) {
         return Err(Violation::DollarTopic);
     }
-    let count = taken.received.get_mut(usize::from(publish.qos));
-    *count.ok_or(Violation::ExactlyOnce)? += 1;
+    let exact = NonZeroU16::new(publish.packet_id).filter(|_| publish.qos == EXACTLY_ONCE);
+    let is_new = exact.is_none_or(|id| unreleased.take(id));
+    taken.received[usize::from(publish.qos)] += u64::from(is_new);
     if publish.qos > 0 {
-        if taken.packet_ids.len() >= terms.room {
+        if is_new && taken.counted >= terms.room {
             return Err(Violation::ReceiveMaximum);
         }
-        if terms.ack_before_commit {
+        taken.counted += usize::from(is_new);
+        if terms.ack_before_commit && exact.is_none() {
             publish::encode_ack(out.answers(), publish.packet_id);
         } else {
+            taken.exact.extend(exact.map(|_| taken.packet_ids.len()));
             taken.packet_ids.push(publish.packet_id);
         }
     }
+    if !is_new {
+        return Ok(());
+    }
     if let Err(refused) = terms.permit.may_publish(publish.topic) {
         taken.refused[usize::from(refused == Refused::TopicName)] += 1;
-        if publish.qos > 0 && !terms.ack_before_commit {
+        if publish.qos > 0 && !(terms.ack_before_commit && exact.is_none()) {
             taken.reasons.push((taken.packet_ids.len() - 1, refused));
+        }
+        if let Some(id) = exact {
+            // Nothing is there to be released.
+            unreleased.release(id);
         }
         return Ok(());
     }
@@ -252,7 +286,9 @@ fn message(
         properties: publish.properties,
     };
     let place = taken.batch.len() as u64;
-    let pushed = taken.batch.push(&head, publish.payload);
+    let tracked = exact.filter(|_| unreleased.is_durable());
+    taken.tracked.extend(exact.map(|id| (place, id)));
+    let pushed = taken.batch.push_tracked(&head, tracked, publish.payload);
     pushed.map_err(|_| Violation::TooLarge)?;
     if publish.retain {
         let retained = Retained {

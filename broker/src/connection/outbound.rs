@@ -1,4 +1,4 @@
-//! What goes to one client: the bytes not yet written, the QoS 1 window, and retained messages not yet sent.
+//! What goes to one client: the bytes not yet written, the window of QoS 1 and 2, and retained messages not yet sent.
 //!
 //! Bounds: nothing is added to the bytes by deliveries beyond [`OUTPUT_BYTES`] and one message; the connection
 //! also stops reading there, so answers cannot pile up either.
@@ -8,19 +8,22 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use service::Clock;
+use session_state::Change;
 
+use super::exactly_once::Turn;
 use crate::protocol::Version;
+use crate::protocol::control::PUBREL;
 use crate::protocol::properties;
 use crate::protocol::publish::{self, Alias, Extra, Publish};
+use crate::protocol::v5::{answers, reason};
 use crate::retained::Retained;
-use crate::session::window::{Origin, Window};
+use crate::session::window::{Origin, Receipt, Window};
 
 /// A message for this client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Message<'a> {
     pub(crate) topic: &'a str,
     pub(crate) payload: &'a [u8],
-    /// 0 or 1.
     pub(crate) qos: u8,
     pub(crate) retain: bool,
     pub(crate) dup: bool,
@@ -64,6 +67,8 @@ pub(crate) struct Takes {
     /// Highest topic alias.
     pub(crate) aliases: u16,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Whether its session outlives the connection, so that what goes with QoS 2 is noted in the journal first.
+    pub(crate) durable: bool,
 }
 
 /// Bytes waiting at which no more are made.
@@ -84,6 +89,10 @@ const SECOND_US: i64 = 1_000_000;
 pub(crate) struct Outbound {
     bytes: Vec<u8>,
     written: usize,
+    /// Where the bytes begin that wait for the journal.
+    held: Option<usize>,
+    /// What the journal is to note.
+    pub(crate) turn: Turn,
     pub(crate) window: Window,
     takes: Takes,
     aliases: HashMap<Box<str>, NonZeroU16>,
@@ -97,6 +106,8 @@ impl Outbound {
         Self {
             bytes: Vec::new(),
             written: 0,
+            held: None,
+            turn: Turn::default(),
             window: Window::new(takes.window),
             takes,
             aliases: HashMap::new(),
@@ -115,9 +126,25 @@ impl Outbound {
         self.takes.packet_bytes
     }
 
-    /// Returns what is to be written.
+    /// Returns what may be written now.
     pub(crate) fn unwritten(&self) -> &[u8] {
-        &self.bytes[self.written..]
+        let end = self.held.unwrap_or(self.bytes.len());
+        &self.bytes[self.written..end]
+    }
+
+    /// Tells whether everything was written.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written == self.bytes.len()
+    }
+
+    /// Keeps back the bytes from `held` on, or none.
+    pub(crate) fn hold(&mut self, held: Option<usize>) {
+        self.held = held;
+    }
+
+    /// Makes all that is appended from here on wait for what the journal is to note.
+    pub(crate) fn gate(&mut self) {
+        self.turn.gate.get_or_insert(self.bytes.len());
     }
 
     /// Notes that so many bytes were written.
@@ -137,6 +164,34 @@ impl Outbound {
 
     /// Sends a message, if it is for this client and may go now.
     pub(crate) fn send(&mut self, message: &Message<'_>) -> Sent {
+        self.emit(message, None)
+    }
+
+    /// Sends a message again with the packet id it has, which was restored; see [`Outbound::send`].
+    pub(crate) fn send_again(&mut self, message: &Message<'_>, id: NonZeroU16) -> Sent {
+        self.emit(message, Some(id))
+    }
+
+    /// Gives a message its packet id, unless it has one; `None` when the window is full.
+    fn enter(&mut self, message: &Message<'_>, again: Option<NonZeroU16>) -> Option<u16> {
+        if message.qos == 0 {
+            return Some(0);
+        }
+        if let Some(id) = again {
+            return self.window.again(id).then_some(id.get());
+        }
+        let id = self.window.push(message.origin, message.qos)?;
+        if let (2, true, Origin::Session { seq }) =
+            (message.qos, self.takes.durable, message.origin)
+        {
+            self.gate();
+            let group = Box::default();
+            self.turn.changes.push(Change::Sent { id, seq, group });
+        }
+        Some(id.get())
+    }
+
+    fn emit(&mut self, message: &Message<'_>, again: Option<NonZeroU16>) -> Sent {
         let (expiry, others) = properties::expiry_of(message.properties);
         let expiry = match expiry.map(|seconds| self.left_of(seconds, message.received_us)) {
             Some(None) => return Sent::Never,
@@ -153,11 +208,9 @@ impl Outbound {
             payload: message.payload,
         };
         if self.takes.version == Version::V311 {
-            if message.qos > 0 {
-                match self.window.push(message.origin) {
-                    Some(id) => publish.packet_id = id,
-                    None => return Sent::NotNow,
-                }
+            match self.enter(message, again) {
+                Some(id) => publish.packet_id = id,
+                None => return Sent::NotNow,
             }
             publish::encode(&mut self.bytes, &publish);
         } else {
@@ -170,11 +223,9 @@ impl Outbound {
             if publish::size_v5(&publish, &extra) > self.takes.packet_bytes {
                 return Sent::Never;
             }
-            if message.qos > 0 {
-                match self.window.push(message.origin) {
-                    Some(id) => publish.packet_id = id,
-                    None => return Sent::NotNow,
-                }
+            match self.enter(message, again) {
+                Some(id) => publish.packet_id = id,
+                None => return Sent::NotNow,
             }
             if let Some(Alias::New(number)) = extra.alias {
                 self.aliases.insert(message.topic.into(), number);
@@ -183,6 +234,51 @@ impl Outbound {
         }
         self.delivered += 1;
         Sent::Yes
+    }
+
+    /// Takes a PUBREC and answers it; `refused` is what the client does not want. Returns whose message is done with
+    /// now; with a session that outlives the connection that is so only once the journal has it.
+    pub(crate) fn take_pubrec(&mut self, id: NonZeroU16, refused: bool) -> Option<Origin> {
+        let receipt = self.window.receive(id);
+        if refused {
+            self.take_pubcomp(id);
+            return match receipt {
+                Receipt::New(origin) => Some(origin),
+                Receipt::Repeated | Receipt::Unknown => None,
+            };
+        }
+        let mut done = None;
+        match receipt {
+            Receipt::New(Origin::Session { seq }) if self.takes.durable => {
+                self.gate();
+                let group = Box::default();
+                self.turn.changes.push(Change::Received { id, seq, group });
+                self.turn.received.push(Origin::Session { seq });
+            }
+            Receipt::New(origin) => done = Some(origin),
+            Receipt::Repeated => {}
+            Receipt::Unknown if self.takes.version == Version::V5 => {
+                let reason = reason::PACKET_ID_NOT_FOUND;
+                answers::put_acknowledgement(&mut self.bytes, PUBREL, id.get(), reason, None);
+                return None;
+            }
+            Receipt::Unknown => {}
+        }
+        self.put_pubrel(id);
+        done
+    }
+
+    /// Appends a PUBREL.
+    pub(crate) fn put_pubrel(&mut self, id: NonZeroU16) {
+        let [high, low] = id.get().to_be_bytes();
+        self.bytes.extend_from_slice(&[PUBREL, 2, high, low]);
+    }
+
+    /// Takes a PUBCOMP.
+    pub(crate) fn take_pubcomp(&mut self, id: NonZeroU16) {
+        if self.window.complete(id) && self.takes.durable {
+            self.turn.changes.push(Change::Completed { id });
+        }
     }
 
     /// Returns the seconds that are left of an expiry interval; `None` when none are.
@@ -223,7 +319,13 @@ impl Outbound {
             let sent = self.send(&Message {
                 topic: &message.topic,
                 payload: &message.payload,
-                qos: grant.qos,
+                // The journal knows records only, so to a session that outlives the connection these go at most
+                // with QoS 1.
+                qos: if self.takes.durable {
+                    grant.qos.min(1)
+                } else {
+                    grant.qos
+                },
                 retain: true,
                 dup: false,
                 origin: Origin::Memory,

@@ -2,8 +2,10 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::pin::{Pin, pin};
+use std::sync::{Arc, PoisonError};
 use std::task::{Poll, ready};
 
 use ingest_log::{LogError, RecordBatch, RecordHead};
@@ -35,6 +37,8 @@ enum Event {
     Appended(Result<Pending, LogError>),
     Committed(Result<Range<u64>, LogError>),
     Fetched(Result<bool, LogError>),
+    /// The journal has what the first gate waits for.
+    Opened(Result<Range<u64>, LogError>),
 }
 
 impl<R, W> Connection<R, W>
@@ -67,6 +71,9 @@ where
                 }
             }
             self.advance();
+            if let Err(end) = self.end_turn() {
+                return end;
+            }
             if self.appending.is_none() && self.control.is_some() {
                 continue;
             }
@@ -132,6 +139,33 @@ where
         self.pace.observe(listens, output_waits, ends);
     }
 
+    /// Hands what this turn changed to the journal, and keeps back what depends on it.
+    fn end_turn(&mut self) -> Result<(), End> {
+        let turn = std::mem::take(&mut self.out.turn);
+        if let Some(gate) = turn.end(&self.front.state, &self.client_id)? {
+            if self.gates.is_empty() {
+                self.out.hold(Some(gate.at));
+            }
+            self.gates.push_back(gate);
+        }
+        Ok(())
+    }
+
+    /// Lets go of what waited for the journal.
+    fn open_gate(&mut self) {
+        let Some(gate) = self.gates.pop_front() else {
+            return;
+        };
+        self.out.hold(self.gates.front().map(|next| next.at));
+        if !gate.received.is_empty() {
+            if let Source::Persistent(delivery) = &mut self.source {
+                delivery.notes_places();
+            }
+            self.source.acknowledge(&gate.received);
+            self.source.note_place(&mut self.out);
+        }
+    }
+
     /// Holds the client to the users and rules as they are now.
     fn renew(&mut self) {
         let renewed = self.permit.renew();
@@ -155,7 +189,7 @@ where
 
     /// Tells whether the connection is to end and all that was taken is dealt with.
     fn is_done(&self) -> bool {
-        let written = self.out.unwritten().is_empty() && self.flushed;
+        let written = self.out.is_written() && self.flushed;
         let answered = written || matches!(self.ending, Some(End::Closed));
         self.ending.is_some() && self.appending.is_none() && self.pending.is_empty() && answered
     }
@@ -177,6 +211,7 @@ where
             pending,
             flushed,
             throttled_until,
+            gates,
             ..
         } = self;
         let writes = !out.unwritten().is_empty();
@@ -186,6 +221,7 @@ where
             Some(()) = maybe(throttled_until.map(|until| Box::pin(sleep_until(until)))) => Event::Rested,
             Some(result) = maybe(appending.as_mut()) => Event::Appended(result),
             Some(result) = maybe(pending.front_mut().map(|p| &mut p.commit)) => Event::Committed(result),
+            Some(result) = maybe(gates.front_mut().map(|gate| &mut gate.commit)) => Event::Opened(result),
             result = source.fetch(), if delivers => Event::Fetched(result),
             result = shares.fetch(window_is_full), if shares_deliver => Event::Fetched(result),
             never = std::future::pending() => never,
@@ -209,9 +245,16 @@ where
             Event::Appended(pending) => {
                 self.appending = None;
                 let pending = pending.map_err(End::Log)?;
-                self.appended_to = pending.commit.seqs().end;
+                let seqs = pending.commit.seqs();
+                self.appended_to = seqs.end;
+                let unreleased = &mut self.inbound.unreleased;
+                let accepted = unreleased.accepted(&pending.tracked, &seqs);
+                if !accepted.is_empty() && unreleased.is_durable() {
+                    self.front.state.note_incoming(&self.client_id, accepted);
+                }
                 if !pending.packet_ids.is_empty() || !pending.retained.is_empty() {
                     self.pending_messages += pending.packet_ids.len();
+                    self.pending_exact += pending.exact.len();
                     self.pending.push_back(pending);
                 }
             }
@@ -220,6 +263,10 @@ where
                 if let Some(pending) = self.pending.pop_front() {
                     self.acknowledge(pending, &seqs);
                 }
+            }
+            Event::Opened(opened) => {
+                opened.map_err(End::Log)?;
+                self.open_gate();
             }
             Event::Fetched(Ok(true)) => {}
             // The log was closed, which comes after intake has stopped.
@@ -238,12 +285,18 @@ where
             received_us: front.clock.now().as_micros(),
             max_packet_bytes: front.max_packet_bytes,
             permit: &self.permit,
-            room: self.receive_maximum.saturating_sub(self.pending_messages),
+            room: self.receive_maximum.saturating_sub(
+                self.pending_messages - self.pending_exact + self.inbound.unreleased.len(),
+            ),
             ack_before_commit: front.ack_before_commit,
         };
         let Taken {
             batch,
             packet_ids,
+            exact,
+            tracked,
+            counted: _,
+            released,
             retained,
             received,
             refused: [denied, topic],
@@ -266,15 +319,23 @@ where
         if !acknowledged.is_empty() {
             self.shares.acknowledge(&acknowledged);
             self.source.acknowledge(&acknowledged);
+            self.source.note_place(&mut self.out);
         }
         self.control = control;
         self.ending = violation.map(End::Violation);
+        self.release(released);
+        let front = &self.front;
         if !batch.is_empty() || !packet_ids.is_empty() {
             let (log, since) = (front.log.clone(), Instant::now());
+            let remembers = !tracked.is_empty() || !retained.is_empty();
+            let floor = remembers.then(|| front.state.floor());
             self.appending = Some(Box::pin(async move {
                 Ok(Pending {
                     commit: log.append(batch).await?,
                     packet_ids,
+                    exact,
+                    tracked,
+                    floor,
                     refused: reasons,
                     retained,
                     since,
@@ -283,11 +344,34 @@ where
         }
     }
 
+    /// Takes PUBREL packets: their ids are free, and the PUBCOMP packets say so once that is durable.
+    fn release(&mut self, released: Vec<NonZeroU16>) {
+        let durable = self.inbound.unreleased.is_durable();
+        if durable && !released.is_empty() {
+            self.out.gate();
+        }
+        for id in released {
+            let known = self.inbound.unreleased.release(id);
+            let is_known = known.is_some();
+            self.out.turn.changes.extend(known.flatten());
+            let [high, low] = id.get().to_be_bytes();
+            let out = self.out.answers();
+            if is_known || self.version == Version::V311 {
+                out.extend_from_slice(&[control::PUBCOMP, 2, high, low]);
+            } else {
+                let reason = reason::PACKET_ID_NOT_FOUND;
+                answers::put_acknowledgement(out, control::PUBCOMP, id.get(), reason, None);
+            }
+        }
+    }
+
     /// Answers a batch that is durable.
     fn acknowledge(&mut self, pending: Pending, seqs: &Range<u64>) {
         let metrics = &self.front.metrics;
         let mut refused = pending.refused.iter().peekable();
+        let mut exact = pending.exact.iter().peekable();
         for (place, packet_id) in pending.packet_ids.iter().enumerate() {
+            let is_exact = exact.next_if_eq(&&place).is_some();
             match refused.next_if(|(at, _)| *at == place) {
                 Some((_, why)) if self.version == Version::V5 => {
                     let reason = match why {
@@ -295,13 +379,20 @@ where
                         Refused::TopicName => reason::TOPIC_NAME_INVALID,
                     };
                     let out = self.out.answers();
-                    answers::put_acknowledgement(out, control::PUBACK, *packet_id, reason, None);
+                    let first = if is_exact {
+                        control::PUBREC
+                    } else {
+                        control::PUBACK
+                    };
+                    answers::put_acknowledgement(out, first, *packet_id, reason, None);
                 }
                 // MQTT 3.1.1 cannot say it [MQTT-3.3.5-2].
+                _ if is_exact => publish::encode_received(self.out.answers(), *packet_id),
                 _ => publish::encode_ack(self.out.answers(), *packet_id),
             }
         }
         self.pending_messages -= pending.packet_ids.len();
+        self.pending_exact -= pending.exact.len();
         let taken = pending.packet_ids.len() - pending.refused.len();
         metrics.acknowledged.inc_by(taken as u64);
         metrics
@@ -359,10 +450,10 @@ where
             }
         }
         let left = async {
-            while let Some(pending) = self.pending.pop_front() {
-                if !pending.retained.is_empty()
-                    && let Ok(seqs) = pending.commit.await
-                {
+            while let Some(pending) = self.pending.front_mut() {
+                let committed = (&mut pending.commit).await;
+                let pending = self.pending.pop_front();
+                if let (Ok(seqs), Some(pending)) = (committed, pending) {
                     retain(front, pending.retained, seqs.start);
                 }
             }
@@ -374,6 +465,11 @@ where
         if timeout(FAREWELL, left).await.is_err() {
             tracing::debug!("the connection ended before all was left in order");
         }
+        let floors = self.pending.drain(..).filter_map(|pending| pending.floor);
+        let left_behind = front.left_behind.lock();
+        left_behind
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(floors);
         drop(claim);
         let mut words = Vec::new();
         if let (Version::V5, Some(code)) = (self.version, disconnect_reason(reason)) {
@@ -391,7 +487,8 @@ where
         let metrics = &self.front.metrics;
         let client_id = &*self.client_id;
         let rejected = match reason {
-            End::Disconnect | End::Closed | End::Io(_) | End::Stopped | End::Log(_) => None,
+            End::Disconnect | End::Closed | End::Io(_) | End::Stopped => None,
+            End::Log(_) | End::State(_) => None,
             End::Violation(violation) => Some(Reason::from(*violation)),
             End::KeepAlive => Some(Reason::KeepAlive),
             End::Stalled => Some(Reason::Stalled),
@@ -418,7 +515,7 @@ fn disconnect_reason(end: &End) -> Option<u8> {
         End::TakenOver => Some(reason::SESSION_TAKEN_OVER),
         End::Revoked => Some(reason::NOT_AUTHORIZED),
         End::Stopped => Some(reason::SERVER_SHUTTING_DOWN),
-        End::Log(_) => Some(reason::UNSPECIFIED),
+        End::Log(_) | End::State(_) => Some(reason::UNSPECIFIED),
     }
 }
 
@@ -453,19 +550,26 @@ async fn maybe<F: Future + Unpin>(future: Option<F>) -> Option<F::Output> {
 /// Keeps retained messages of a batch that is durable from `first` on.
 fn retain(front: &Front, messages: Vec<(u64, Retained)>, first: u64) {
     for (place, message) in messages {
-        front.retained.set(Retained {
-            seq: first + place,
-            ..message
-        });
+        let seq = first + place;
+        keep_retained(front, Retained { seq, ..message });
+    }
+}
+
+/// Keeps a retained message that is durable, where there is room.
+fn keep_retained(front: &Front, message: Retained) {
+    let (topic, seq) = (Arc::clone(&message.topic), message.seq);
+    let value = message.to_value();
+    if front.retained.set(message) {
+        front.state.note_retained(&topic, seq, value);
     }
 }
 
 async fn publish_will(front: &Front, client_id: &str, will: Will) {
+    let _floor = front.state.floor();
     let mut batch = RecordBatch::new();
     let received_us = front.clock.now().as_micros();
     let head = RecordHead {
-        // The record says how it is delivered, and delivery knows 0 and 1.
-        qos: will.qos.min(1),
+        qos: will.qos,
         retain: will.retain,
         received_us,
         topic: &will.topic,
@@ -481,14 +585,17 @@ async fn publish_will(front: &Front, client_id: &str, will: Will) {
         Err(error) => Err(error),
     };
     match committed {
-        Ok(seqs) if will.retain => front.retained.set(Retained {
-            topic: will.topic.into(),
-            payload: will.payload,
-            qos: will.qos.min(1),
-            properties: will.properties,
-            received_us,
-            seq: seqs.start,
-        }),
+        Ok(seqs) if will.retain => keep_retained(
+            front,
+            Retained {
+                topic: will.topic.into(),
+                payload: will.payload,
+                qos: will.qos,
+                properties: will.properties,
+                received_us,
+                seq: seqs.start,
+            },
+        ),
         Ok(_) => {}
         Err(error) => tracing::warn!(error = %ErrorChain(&error), "a will was not published"),
     }

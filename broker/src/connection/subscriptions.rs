@@ -7,14 +7,16 @@ use ingest_log::LogError;
 use super::outbound::Grant;
 use super::{Connection, Source};
 use crate::metrics::What;
+use crate::protocol::Version;
 use crate::protocol::control::{self, Request};
 use crate::protocol::topic::{Share, Wish, wish};
 use crate::protocol::v5::{answers, reason};
-use crate::protocol::Version;
 use crate::session::{Options, Subscription};
 
 /// Highest QoS of deliveries.
-pub(super) const MAX_QOS: u8 = 1;
+pub(super) const MAX_QOS: u8 = 2;
+/// Highest QoS of shared subscriptions.
+const MAX_SHARED_QOS: u8 = 1;
 
 impl<R, W> Connection<R, W> {
     /// Adds subscriptions and answers.
@@ -102,6 +104,7 @@ impl<R, W> Connection<R, W> {
             Wish::Plain => Ok(qos),
             Wish::Refused => Err(reason::TOPIC_FILTER_INVALID),
             Wish::Shared(share) => {
+                let qos = qos.min(MAX_SHARED_QOS);
                 let options = Options {
                     qos,
                     no_local: false,
@@ -125,7 +128,9 @@ impl<R, W> Connection<R, W> {
                 .collect();
             return control::put_suback(self.out.answers(), packet_id, &granted);
         }
-        let refused = reasons.iter().find(|reason| **reason >= reason::UNSPECIFIED);
+        let refused = reasons
+            .iter()
+            .find(|reason| **reason >= reason::UNSPECIFIED);
         let words = refused
             .filter(|_| self.wants_reasons)
             .and_then(|reason| reason::in_words(*reason))

@@ -19,6 +19,12 @@ use super::{Version, Violation, topic, v5};
 pub(crate) const CONNECT: u8 = 0x10;
 /// PUBACK's first byte.
 pub(crate) const PUBACK: u8 = 0x40;
+/// PUBREC's first byte.
+pub(crate) const PUBREC: u8 = 0x50;
+/// PUBREL's first byte.
+pub(crate) const PUBREL: u8 = 0x62;
+/// PUBCOMP's first byte.
+pub(crate) const PUBCOMP: u8 = 0x70;
 /// PINGREQ's first byte.
 pub(crate) const PINGREQ: u8 = 0xc0;
 /// A PINGRESP.
@@ -279,6 +285,29 @@ pub(crate) fn puback(version: Version, frame: &Frame<'_>) -> Result<NonZeroU16, 
     NonZeroU16::new(u16::from_be_bytes(id)).ok_or(Violation::Malformed)
 }
 
+/// Reads a PUBREC: its packet id, and whether the client does not want the message.
+///
+/// # Errors
+/// When it is malformed.
+pub(crate) fn pubrec(version: Version, frame: &Frame<'_>) -> Result<(NonZeroU16, bool), Violation> {
+    if version == Version::V5 && frame.body.len() != 2 {
+        let read = v5::acknowledgement(frame.body, v5::reason::is_of_puback);
+        return read.map(|(id, reason)| (id, reason >= v5::reason::UNSPECIFIED));
+    }
+    puback(version, frame).map(|id| (id, false))
+}
+
+/// Reads the packet id of a PUBREL or PUBCOMP.
+///
+/// # Errors
+/// When it is malformed.
+pub(crate) fn pubrel(version: Version, frame: &Frame<'_>) -> Result<NonZeroU16, Violation> {
+    if version == Version::V5 && frame.body.len() != 2 {
+        return v5::acknowledgement(frame.body, v5::reason::is_of_pubrel).map(|(id, _)| id);
+    }
+    puback(version, frame)
+}
+
 fn decode(frame: &Frame<'_>) -> Result<Packet, DecodeError> {
     let mut bytes = Vec::with_capacity(frame.size);
     bytes.push(frame.first);
@@ -354,7 +383,8 @@ pub(crate) fn put_refusal(version: Version, out: &mut Vec<u8>, error: ConnectErr
 pub(crate) fn put_suback(out: &mut Vec<u8>, packet_id: NonZeroU16, granted: &[Option<u8>]) {
     let status = granted.iter().map(|qos| match qos {
         Some(0) => SubscribeReturnCode::Success(QoS::AtMostOnce),
-        Some(_) => SubscribeReturnCode::Success(QoS::AtLeastOnce),
+        Some(1) => SubscribeReturnCode::Success(QoS::AtLeastOnce),
+        Some(_) => SubscribeReturnCode::Success(QoS::ExactlyOnce),
         None => SubscribeReturnCode::Failure,
     });
     put(

@@ -232,6 +232,12 @@ pub(crate) fn encode_v5(out: &mut Vec<u8>, publish: &Publish<'_>, extra: &Extra<
     out.extend_from_slice(publish.payload);
 }
 
+/// Appends a PUBREC.
+pub(crate) fn encode_received(out: &mut Vec<u8>, packet_id: u16) {
+    let [high, low] = packet_id.to_be_bytes();
+    out.extend_from_slice(&[0x50, 2, high, low]);
+}
+
 /// Appends a PUBACK, which without a reason has the same form in both versions.
 pub(crate) fn encode_ack(out: &mut Vec<u8>, packet_id: u16) {
     let [high, low] = packet_id.to_be_bytes();

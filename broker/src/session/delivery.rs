@@ -1,10 +1,16 @@
 //! Serves a persistent session from the log.
 //!
 //! Invariants: records are looked at in order, each once per connection; what is sent with QoS 1 stays in the
-//! window, and in the ledger, until its PUBACK; the session's place is the lowest unacknowledged record, or the first one not yet
-//! looked at. While window or output are full nothing is read: the log holds the rest.
+//! window, and in the ledger, until its PUBACK, what is sent with QoS 2 until its PUBREC is durable; the session's place
+//! is the lowest unacknowledged record, or the first one not yet looked at. While window or output are full nothing is
+//! read: the log holds the rest. What an earlier connection left open with QoS 2 goes again with the id it had, and
+//! what the client has of it not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 
 use ingest_log::{Chunk, Log, LogError, Reader, Record};
+use session_state::{Change, Client};
 
 use super::ledger::Ledger;
 use super::window::Origin;
@@ -28,6 +34,13 @@ pub(crate) struct Delivery {
     ids: Vec<u32>,
     /// First record not looked at.
     place: u64,
+    /// What an earlier connection sent with QoS 2 and has no PUBREC for, by record.
+    again: BTreeMap<u64, NonZeroU16>,
+    /// Records the client has, though the place is below them.
+    done: BTreeSet<u64>,
+    /// Whether the journal is to know when the place moves, and how far it knows.
+    notes: bool,
+    noted: u64,
     /// What lies below may have been sent before: again it goes with DUP, and with QoS 0 not at all.
     unsent: u64,
 }
@@ -42,8 +55,11 @@ struct Wanted {
 const CHUNK_BYTES: usize = 16 << 10;
 
 impl Delivery {
-    /// Goes on at the session's place; see [`Session::resume`] for `unsent`.
-    pub(crate) fn new(log: &Log, session: Session, unsent: u64) -> Self {
+    /// Goes on at the session's place; see [`Session::resume`] for `unsent`. `client` is what the journal knows of it.
+    pub(crate) fn new(log: &Log, mut session: Session, unsent: u64, client: &Client) -> Self {
+        session.move_to(log, session.next().max(client.reading.place));
+        let open = client.outgoing.iter();
+        let open = open.filter(|(_, o)| !o.received && o.group.is_empty());
         let mut delivery = Self {
             log: log.clone(),
             wanted: FilterIndex::default(),
@@ -51,6 +67,10 @@ impl Delivery {
             chunk: None,
             ledger: Ledger::default(),
             ids: Vec::new(),
+            again: open.map(|(&id, outgoing)| (outgoing.seq, id)).collect(),
+            done: client.reading.done.clone(),
+            notes: !client.reading.done.is_empty(),
+            noted: client.reading.place,
             place: session.next(),
             unsent,
             session,
@@ -159,7 +179,20 @@ impl Delivery {
             unsent: self.unsent,
         };
         for record in chunk.iter().skip(*looked_at) {
-            if !out.has_room() || !send(&terms, &record, out, &mut self.ledger, &mut self.ids) {
+            if !out.has_room() {
+                return;
+            }
+            if self.done.remove(&record.seq) {
+                // The client has it.
+            } else if let Some(&id) = self.again.get(&record.seq) {
+                match send_again(&record, id, out) {
+                    Sent::NotNow => return,
+                    Sent::Yes => self.ledger.push(record.seq),
+                    // It was larger than what the client takes now.
+                    Sent::Never => drop(out.take_pubrec(id, true)),
+                }
+                self.again.remove(&record.seq);
+            } else if !send(&terms, &record, out, &mut self.ledger, &mut self.ids) {
                 return;
             }
             *looked_at += 1;
@@ -171,8 +204,27 @@ impl Delivery {
 
     /// Takes an acknowledgement; [`Delivery::keep_place`] makes something of it.
     pub(crate) fn acknowledge(&mut self, seq: u64) {
-        let waited = self.ledger.acknowledge(seq);
-        debug_assert!(waited, "window and ledger hold the same");
+        if !self.ledger.acknowledge(seq) && self.again.remove(&seq).is_some() {
+            // The client had it before it was sent again.
+            self.done.insert(seq);
+        }
+    }
+
+    /// Notes that records above the place are done with, as the journal knows.
+    pub(crate) fn notes_places(&mut self) {
+        self.notes = true;
+    }
+
+    /// Returns what the journal is to know of the place, so that it can forget what is done with below.
+    pub(crate) fn place_change(&mut self) -> Option<Change> {
+        let seq = self.session.next();
+        if !self.notes || seq <= self.noted {
+            return None;
+        }
+        self.noted = seq;
+        self.notes = self.ledger.lowest().is_some() || !self.done.is_empty();
+        let group = Box::default();
+        Some(Change::Place { group, seq })
     }
 
     /// Moves the session's place up to what is done with.
@@ -198,6 +250,22 @@ impl Delivery {
         self.session.set_left(sent_to, left_us, expiry);
         self.session.put(&self.log);
     }
+}
+
+/// Sends a record with the packet id an earlier connection sent it with.
+fn send_again(record: &Record<'_>, id: NonZeroU16, out: &mut Outbound) -> Sent {
+    let message = Message {
+        topic: record.topic,
+        payload: record.payload,
+        qos: 2,
+        retain: false,
+        dup: true,
+        origin: Origin::Session { seq: record.seq },
+        properties: record.properties,
+        received_us: record.received_us,
+        ids: &[],
+    };
+    out.send_again(&message, id)
 }
 
 /// What holds for every record of a chunk.

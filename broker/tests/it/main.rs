@@ -13,6 +13,7 @@ mod certificates;
 mod client;
 mod commands;
 mod conformance;
+mod exactly_once;
 mod foreign;
 mod fuzz;
 mod idle;

@@ -76,7 +76,6 @@ async fn broken_rules_close_their_connection_only() {
         publish(QOS_1, "", 1, b""),
         publish(QOS_1, "a\0b", 1, b""),
         publish(QOS_1, "a", 0, b""),
-        publish(0b100, "a", 1, b"QoS 2"),
         publish(0b110, "a", 1, b"QoS 3"),
         packet(0x30, &[0, 2, 0xff, 0xfe]),
         vec![0x30, 0xff, 0xff, 0xff, 0xff, 1],

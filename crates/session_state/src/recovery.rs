@@ -44,7 +44,7 @@ pub(crate) fn replay(journal: &Log, messages: &Log) -> Result<(Image, Option<u64
                 marked = Some(record.seq);
                 image.set_mark(mark);
             } else {
-                one(&mut image, &record, chunk.payload(&record))?;
+                one(&mut image, &record, &chunk.payload(&record))?;
             }
         }
     }
@@ -77,7 +77,7 @@ fn mark_of(record: &Record<'_>) -> Result<u64, Error> {
     Ok(u64::from_le_bytes(mark))
 }
 
-fn one(image: &mut Image, record: &Record<'_>, payload: Bytes) -> Result<(), Error> {
+fn one(image: &mut Image, record: &Record<'_>, payload: &Bytes) -> Result<(), Error> {
     match record.topic {
         RETAINED => {
             let (seq, rest) = record

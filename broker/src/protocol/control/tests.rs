@@ -109,9 +109,16 @@ fn control_packets_that_break_a_rule_are_refused() {
     ];
     for (first, body, expected) in cases {
         let bytes = packet(first, body);
-        assert_eq!(control(Version::V311, &frame(&bytes)), Err(expected), "{bytes:?}");
+        assert_eq!(
+            control(Version::V311, &frame(&bytes)),
+            Err(expected),
+            "{bytes:?}"
+        );
     }
-    assert_eq!(puback(Version::V311, &frame(&[0x40, 2, 0, 0])), Err(Violation::Malformed));
+    assert_eq!(
+        puback(Version::V311, &frame(&[0x40, 2, 0, 0])),
+        Err(Violation::Malformed)
+    );
     assert_eq!(
         puback(Version::V311, &frame(&[0x40, 3, 0, 1, 0])),
         Err(Violation::Malformed)
@@ -121,10 +128,7 @@ fn control_packets_that_break_a_rule_are_refused() {
 #[test]
 fn subscriptions_are_read_and_answered() {
     let bytes = packet(0x82, &[0, 7, 0, 3, b'a', b'/', b'#', 2, 0, 1, b'b', 0]);
-    let requests = vec![
-        request("a/#", 2),
-        request("b", 0),
-    ];
+    let requests = vec![request("a/#", 2), request("b", 0)];
     let id = NonZeroU16::new(7).unwrap();
     assert_eq!(
         control(Version::V311, &frame(&bytes)),

@@ -18,11 +18,11 @@ pub(crate) const KEEP_ALIVE_TIMEOUT: u8 = 0x8d;
 pub(crate) const SESSION_TAKEN_OVER: u8 = 0x8e;
 pub(crate) const TOPIC_FILTER_INVALID: u8 = 0x8f;
 pub(crate) const TOPIC_NAME_INVALID: u8 = 0x90;
+pub(crate) const PACKET_ID_NOT_FOUND: u8 = 0x92;
 pub(crate) const RECEIVE_MAXIMUM_EXCEEDED: u8 = 0x93;
 pub(crate) const TOPIC_ALIAS_INVALID: u8 = 0x94;
 pub(crate) const PACKET_TOO_LARGE: u8 = 0x95;
 pub(crate) const QUOTA_EXCEEDED: u8 = 0x97;
-pub(crate) const QOS_NOT_SUPPORTED: u8 = 0x9b;
 
 /// Says what a refused subscription was refused for.
 pub(crate) fn in_words(reason: u8) -> Option<&'static str> {
@@ -67,7 +67,6 @@ pub(crate) fn of(violation: Violation) -> u8 {
         Violation::TooLarge => PACKET_TOO_LARGE,
         Violation::Topic | Violation::DollarTopic => TOPIC_NAME_INVALID,
         Violation::Filter => TOPIC_FILTER_INVALID,
-        Violation::ExactlyOnce => QOS_NOT_SUPPORTED,
         Violation::TopicAlias => TOPIC_ALIAS_INVALID,
         Violation::ReceiveMaximum => RECEIVE_MAXIMUM_EXCEEDED,
     }

@@ -4,7 +4,7 @@ use ingest_log::sim::{Crash, Random, SimDisk};
 
 use super::broker::Broker;
 use super::clients::World;
-use crate::store::sabotage;
+use crate::store::checkpoint::sabotage;
 
 /// What the test is run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -69,9 +69,15 @@ class Client:
 
     def end(self, **values):
         made = properties(PacketTypes.DISCONNECT, **values)
+        # The broker closes when it is done; a DISCONNECT on its way would meet the next CONNECT of the same client.
+        open_still = self.client.socket().dup()
         self.client.disconnect(properties=made if values else None)
         self.ends.get(timeout=LIMIT)
         self.client.loop_stop()
+        open_still.settimeout(LIMIT)
+        while open_still.recv(4096):
+            pass
+        open_still.close()
 
 
 def sessions():

@@ -54,8 +54,11 @@ async fn gmqtt_holds_the_broker_to_mqtt_5() {
 async fn mqtt_js_holds_the_broker_to_mqtt_5() {
     let modules = at("../.venv/mqttjs/node_modules");
     let mut needs = Command::new("node");
-    needs.env("NODE_PATH", &modules).args(["-e", "require('mqtt')"]);
+    needs
+        .env("NODE_PATH", &modules)
+        .args(["-e", "require('mqtt')"]);
     let mut run = Command::new("node");
-    run.env("NODE_PATH", &modules).arg(at("tests/clients/mqttjs_v5.js"));
+    run.env("NODE_PATH", &modules)
+        .arg(at("tests/clients/mqttjs_v5.js"));
     holds("MQTT.js", &mut needs, &mut run, true).await;
 }

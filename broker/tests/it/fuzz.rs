@@ -32,7 +32,10 @@ fn samples() -> &'static [Vec<u8>] {
             v5::publish(QOS_1, "a/b", 7, &v5::user("k", "v"), b"payload"),
             v5::publish(0, "a/b", 0, &v5::two(0x23, 1), b""),
             v5::publish(0, "", 0, &v5::two(0x23, 1), b""),
-            packet(0x82, &[&[0, 1, 2, 0x0b, 7][..], &text("a/#"), &[0x2d]].concat()),
+            packet(
+                0x82,
+                &[&[0, 1, 2, 0x0b, 7][..], &text("a/#"), &[0x2d]].concat(),
+            ),
             packet(0xa2, &[&[0, 2, 0][..], &text("a")].concat()),
             packet(0x40, &[0, 1, 0x10, 0]),
             packet(0xe0, &[4, 5, 0x11, 0, 0, 0, 9]),

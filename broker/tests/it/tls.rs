@@ -241,3 +241,27 @@ async fn mosquitto_clients_come_over_tls() {
     assert_eq!(broker.records(), [("m".to_owned(), b"over TLS".to_vec())]);
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_gets_the_last_byte_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new(dir.path(), "ca");
+    let server = authority.issue("server", "server");
+    let broker = Broker::start_with(dir.path(), settings(&server, None)).await;
+    let connector = authority.client(&[&TLS13], None);
+    let stream = connect(&connector, broker.address("mqtt_tls")).await;
+    let mut slow = Client::from_stream(stream.unwrap());
+    slow.send(&client::connect("slow", 0, 0, &[])).await;
+    slow.expect(0x20, &[0, 0]).await;
+    assert_eq!(slow.subscribe(&[("big", 1)]).await, [1]);
+    let mut publisher = broker.client("p", true).await;
+    let payload = "x".repeat(200_000);
+    // More than the sockets take, so that TLS keeps what has not left; then it says nothing that would wake anyone.
+    for _ in 0..60 {
+        publisher.publish("big", &payload).await;
+    }
+    for _ in 0..60 {
+        assert_eq!(slow.message().await.payload.len(), payload.len());
+    }
+    broker.stop().await;
+}

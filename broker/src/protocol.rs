@@ -42,8 +42,6 @@ pub(crate) enum Violation {
     DollarTopic,
     #[error("the quality of service is 3, or DUP is set with quality of service 0")]
     Qos,
-    #[error("quality of service 2 is not supported")]
-    ExactlyOnce,
     #[error("a packet came that is not allowed at this point")]
     Unexpected,
     #[error("a property is unknown or not allowed in its packet")]

@@ -8,6 +8,8 @@
 //! Generic over the byte stream: TLS and WebSocket come as other streams, MQTT 5 as another reading of packets.
 
 mod exactly_once;
+mod farewell;
+mod flush;
 mod handshake;
 mod intake;
 pub(crate) mod outbound;
@@ -34,6 +36,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::exactly_once::Gate;
+pub(crate) use self::farewell::publish_will;
 use self::handshake::{Admitted, Refusal};
 use self::intake::{Inbound, Input};
 use self::outbound::Outbound;
@@ -52,6 +55,7 @@ use crate::session::delivery::Delivery;
 use crate::session::window::Origin;
 use crate::share::{Groups, Shares};
 use crate::takeover::Claims;
+use crate::wills::Wills;
 
 /// Most bytes read at once.
 pub(crate) const READ_BYTES: usize = 64 << 10;
@@ -78,6 +82,7 @@ pub(crate) struct Front {
     pub(crate) groups: Groups,
     pub(crate) access: Access,
     pub(crate) expiry: Expiry,
+    pub(crate) wills: Wills,
     /// Most QoS 1 and 2 messages that a client of MQTT 5 may have on their way.
     pub(crate) receive_maximum: u16,
     /// Most topic aliases that a client may set.

@@ -4,6 +4,8 @@
 //! - A PUBACK leaves after the group commit that holds the message, in the order of publishing.
 //! - A persistent session is served from the log: at least once, in order, from its lowest unacknowledged
 //!   message, through restarts and crashes of client and broker.
+//! - QoS 2 is exactly once both ways through restarts and crashes, for sessions that outlive their connection;
+//!   [`session_state`] keeps what that takes. Retained messages are kept through them too.
 //! - A shared subscription, `$share/<group>/<filter>`, is served from the log too: each message to one member,
 //!   and what a member did not acknowledge before it left to another.
 //! - A clean session gets a live copy, best effort; what a slow one misses is counted.
@@ -33,6 +35,7 @@ mod session;
 mod settings;
 mod share;
 mod takeover;
+mod wills;
 
 pub use access::FileError;
 pub use listen::tls::TlsError;

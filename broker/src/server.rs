@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ingest_log::{Log, LogCondition, LogError, RealDisk};
+use ingest_log::{Log, LogCondition, LogError, OpenReport, RealDisk};
 use service::{BindError, BoxError, CancellationToken, ComponentHealth, Context, Stage, Throttle};
 use session_state::Store;
 
@@ -20,6 +20,7 @@ use crate::metrics::{self, Metrics};
 use crate::retained::{Retained, RetainedStore};
 use crate::share::Groups;
 use crate::takeover::Claims;
+use crate::wills::{self, Wills};
 use crate::{Config, session};
 
 /// A running broker.
@@ -83,10 +84,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
         .first()
         .map_or(config.mqtt_listen, |(_, address)| *address);
     let (access, tls) = doors(&config).await?;
-    let log_config = config.log_config();
-    let opened = tokio::task::spawn_blocking(|| Log::open(Arc::new(RealDisk), log_config)).await;
-    let (log, report) = opened.map_err(|error| Error::Address(error.into()))??;
-    let state = open_state(&config, &log).await?;
+    let (log, report, state) = open_logs(&config).await?;
     let metrics = Metrics::register(&context.metrics, &log);
     let fanout = Fanout::new(
         config.mqtt_live_queue.as_usize(),
@@ -100,6 +98,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     metrics::watch_groups(&context.metrics, &groups);
     let front = Arc::new(Front {
         clock: Arc::clone(&context.clock),
+        wills: Wills::new(&state),
         state,
         left_behind: Mutex::default(),
         retained: RetainedStore::new(
@@ -168,6 +167,10 @@ fn keep(front: &Arc<Front>, context: &Context) {
             tracing::warn!(topic, "a retained message was not taken up");
         }
     }
+    let willing = Arc::clone(front);
+    context
+        .tasks
+        .spawn(Stage::Intake, "wills", |stop| wills::run(willing, stop));
     let state = front.state.clone();
     context.tasks.spawn(Stage::Drain, "session-state", |stop| {
         keep_state(state, stop)
@@ -186,17 +189,18 @@ fn keep(front: &Arc<Front>, context: &Context) {
     });
 }
 
-/// Takes up what is remembered of clients besides messages.
-async fn open_state(config: &Config, log: &Log) -> Result<Store, Error> {
-    let (config, log) = (config.state_config(), log.clone());
+/// Opens the log, and takes up what is remembered of clients besides messages.
+async fn open_logs(config: &Config) -> Result<(Log, OpenReport, Store), Error> {
+    let (messages, journal) = (config.log_config(), config.state_config());
     let opened = tokio::task::spawn_blocking(move || {
-        let (journal, _) = Log::open(Arc::new(RealDisk), config)?;
-        Store::open(journal, log, |record| {
+        let (log, report) = Log::open(Arc::new(RealDisk), messages)?;
+        let (journal, _) = Log::open(Arc::new(RealDisk), journal)?;
+        let state = Store::open(journal, log.clone(), |record| {
             Retained::of_record(record).to_value()
-        })
+        });
+        Ok((log, report, state.map_err(Error::State)?))
     });
-    let opened = opened.await.map_err(|error| Error::Address(error.into()))?;
-    opened.map_err(Error::State)
+    opened.await.map_err(|error| Error::Address(error.into()))?
 }
 
 /// Writes what the state has noted, again and again; closes its journal at the end.

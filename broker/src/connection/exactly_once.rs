@@ -67,14 +67,14 @@ impl Unreleased {
         accepted
     }
 
-    /// Takes a PUBREL: the id is free. Returns the change to be made durable before the PUBCOMP, if the session
-    /// outlives the connection; `None` when the id is not known.
-    pub(super) fn release(&mut self, id: NonZeroU16) -> Option<Option<Change>> {
-        let seq = self.ids.remove(&id)?;
-        Some(
-            seq.filter(|_| self.durable)
-                .map(|seq| Change::Released { id, seq }),
-        )
+    /// Takes a PUBREL: the id is free. Tells whether it was known, and the change to be made durable before the
+    /// PUBCOMP if the session outlives the connection.
+    pub(super) fn release(&mut self, id: NonZeroU16) -> (bool, Option<Change>) {
+        let Some(seq) = self.ids.remove(&id) else {
+            return (false, None);
+        };
+        let seq = seq.filter(|_| self.durable);
+        (true, seq.map(|seq| Change::Released { id, seq }))
     }
 }
 
@@ -131,12 +131,12 @@ mod tests {
     fn an_id_is_taken_once_until_it_is_released() {
         let mut unreleased = Unreleased::new(true, None);
         assert!(unreleased.take(id(5)) && !unreleased.take(id(5)));
-        assert_eq!(unreleased.release(id(6)), None);
+        assert_eq!(unreleased.release(id(6)), (false, None));
         let accepted = unreleased.accepted(&[(2, id(5))], &(10..14));
         assert_eq!(accepted, [(id(5), 12)]);
         assert!(!unreleased.take(id(5)), "sent again, not taken again");
         let released = Change::Released { id: id(5), seq: 12 };
-        assert_eq!(unreleased.release(id(5)), Some(Some(released)));
+        assert_eq!(unreleased.release(id(5)), (true, Some(released)));
         assert!(unreleased.take(id(5)));
     }
 
@@ -145,7 +145,7 @@ mod tests {
         let mut unreleased = Unreleased::new(false, None);
         assert!(unreleased.take(id(5)));
         unreleased.accepted(&[(0, id(5))], &(10..11));
-        assert_eq!(unreleased.release(id(5)), Some(None));
-        assert_eq!(unreleased.release(id(5)), None);
+        assert_eq!(unreleased.release(id(5)), (true, None));
+        assert_eq!(unreleased.release(id(5)), (false, None));
     }
 }

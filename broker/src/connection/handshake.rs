@@ -11,7 +11,7 @@ use super::exactly_once::Unreleased;
 use super::intake::Input;
 use super::outbound::{Outbound, Takes};
 use super::subscriptions::MAX_QOS;
-use super::{Front, Source, read};
+use super::{Front, Source, publish_will, read};
 use crate::access::{Denied, Login, Permit};
 use crate::listen::Peer;
 use crate::protocol::Version;
@@ -119,7 +119,12 @@ pub(super) async fn admit(
     let asked_expiry = connect.session_expiry;
     connect.session_expiry = front.expiry.grant(&client_id, asked_expiry);
     front.expiry.cancel(&client_id);
-    if connect.clean_start || front.has_expired(&client_id) {
+    let ends = connect.clean_start || front.has_expired(&client_id);
+    // A will that waits is for nothing when its session goes on, and due when that ends.
+    if let Some(will) = front.wills.take(&client_id).filter(|_| ends) {
+        publish_will(front, &client_id, will).await;
+    }
+    if ends {
         let existed = session::exists(&front.log, &client_id);
         front.end_session(&client_id);
         if existed && front.log.cursors().sync().await.is_err() {
@@ -141,31 +146,15 @@ pub(super) async fn admit(
         let live = front.fanout.subscriber(&client_id);
         (Source::Live(live), shares, false)
     };
-    let response_information = response_topic(front, &connect, &client_id);
-    let asked_keep_alive = connect.keep_alive;
     let takes_up = takes.durable;
     let mut out = Outbound::new(takes);
-    if version == Version::V311 {
-        control::put_accepted(out.answers(), session_present);
-    } else {
-        connect.keep_alive = match front.max_keep_alive {
-            Some(most) if connect.keep_alive == 0 => most,
-            Some(most) => connect.keep_alive.min(most),
-            None => connect.keep_alive,
-        };
-        let accepted = Accepted {
-            session_present,
-            session_expiry: (expiry != asked_expiry).then_some(expiry),
-            receive_maximum: front.receive_maximum,
-            maximum_qos: Some(MAX_QOS).filter(|qos| *qos < 2),
-            packet_bytes: u32::try_from(front.max_packet_bytes).unwrap_or(u32::MAX),
-            assigned_client_id: connect.client_id.is_empty().then_some(&*client_id),
-            aliases: front.topic_aliases,
-            keep_alive: Some(connect.keep_alive).filter(|seconds| *seconds != asked_keep_alive),
-            response_information: response_information.as_deref(),
-        };
-        answers::put_accepted(out.answers(), &accepted);
-    }
+    accept(
+        front,
+        &client_id,
+        &mut connect,
+        &mut out,
+        (asked_expiry, session_present),
+    );
     let unreleased = Unreleased::new(takes_up, Some(&known));
     if takes_up {
         restore(&mut out, &known);
@@ -180,6 +169,38 @@ pub(super) async fn admit(
         out,
         unreleased,
     })
+}
+
+/// Answers a CONNECT that is accepted; with MQTT 5 the keep-alive may become another.
+fn accept(
+    front: &Front,
+    client_id: &str,
+    connect: &mut Connect,
+    out: &mut Outbound,
+    (asked_expiry, session_present): (u32, bool),
+) {
+    if connect.version == Version::V311 {
+        return control::put_accepted(out.answers(), session_present);
+    }
+    let response_information = response_topic(front, connect, client_id);
+    let (asked_keep_alive, expiry) = (connect.keep_alive, connect.session_expiry);
+    connect.keep_alive = match front.max_keep_alive {
+        Some(most) if connect.keep_alive == 0 => most,
+        Some(most) => connect.keep_alive.min(most),
+        None => connect.keep_alive,
+    };
+    let accepted = Accepted {
+        session_present,
+        session_expiry: (expiry != asked_expiry).then_some(expiry),
+        receive_maximum: front.receive_maximum,
+        maximum_qos: Some(MAX_QOS).filter(|qos| *qos < 2),
+        packet_bytes: u32::try_from(front.max_packet_bytes).unwrap_or(u32::MAX),
+        assigned_client_id: connect.client_id.is_empty().then_some(client_id),
+        aliases: front.topic_aliases,
+        keep_alive: Some(connect.keep_alive).filter(|seconds| *seconds != asked_keep_alive),
+        response_information: response_information.as_deref(),
+    };
+    answers::put_accepted(out.answers(), &accepted);
 }
 
 /// Finds out who the client is, and whether it may come in and leave its will.

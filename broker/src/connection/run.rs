@@ -1,31 +1,27 @@
 //! The life of a connected client: the loop, its events, and what is left behind.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::num::NonZeroU16;
 use std::ops::Range;
-use std::pin::{Pin, pin};
-use std::sync::{Arc, PoisonError};
-use std::task::{Poll, ready};
+use std::pin::pin;
 
-use ingest_log::{LogError, RecordBatch, RecordHead};
-use service::ErrorChain;
+use ingest_log::LogError;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::farewell::retain;
+use super::flush::write;
 use super::intake::{self, Taken, Terms};
 use super::{
-    Connection, End, FAREWELL, Front, MAX_PENDING_BATCHES, MAX_PENDING_MESSAGES, Pending, Source,
-    part, read, withdrawn,
+    Connection, End, MAX_PENDING_BATCHES, MAX_PENDING_MESSAGES, Pending, Source, read, withdrawn,
 };
 use crate::access::Refused;
-use crate::metrics::{Reason, What};
-use crate::protocol::control::{self, Control, Will};
+use crate::metrics::What;
+use crate::protocol::control::{self, Control};
 use crate::protocol::v5::{answers, reason};
 use crate::protocol::{Version, Violation, publish};
-use crate::retained::Retained;
-use crate::takeover::Claim;
 
 /// What a connection waited for.
 enum Event {
@@ -351,9 +347,8 @@ where
             self.out.gate();
         }
         for id in released {
-            let known = self.inbound.unreleased.release(id);
-            let is_known = known.is_some();
-            self.out.turn.changes.extend(known.flatten());
+            let (is_known, change) = self.inbound.unreleased.release(id);
+            self.out.turn.changes.extend(change);
             let [high, low] = id.get().to_be_bytes();
             let out = self.out.answers();
             if is_known || self.version == Version::V311 {
@@ -427,116 +422,6 @@ where
         self.wants_will = reason != reason::SUCCESS;
         End::Disconnect
     }
-
-    /// Leaves everything in order: session, retained messages, will, claim, and the socket.
-    pub(super) async fn finish(mut self, reason: &End, will: Option<Will>, claim: Claim) {
-        let permit = &mut self.permit;
-        // The rules may have changed since the will was taken.
-        let will = will.filter(|will| {
-            let renewed = !permit.is_stale() || permit.renew().is_ok();
-            renewed && permit.may_publish(&will.topic).is_ok()
-        });
-        let front = &self.front;
-        self.report(reason);
-        drop(self.shares);
-        if let Source::Persistent(delivery) = self.source {
-            let (now_us, expiry) = (front.clock.now().as_micros(), self.session_expiry);
-            delivery.end(now_us, expiry);
-            if expiry == 0 {
-                front.end_session(&self.client_id);
-            } else {
-                let end = front.expiry.end_of(&self.client_id, expiry, now_us);
-                front.expiry.schedule(&self.client_id, end);
-            }
-        }
-        let left = async {
-            while let Some(pending) = self.pending.front_mut() {
-                let committed = (&mut pending.commit).await;
-                let pending = self.pending.pop_front();
-                if let (Ok(seqs), Some(pending)) = (committed, pending) {
-                    retain(front, pending.retained, seqs.start);
-                }
-            }
-            let parted = matches!(reason, End::Disconnect) && !self.wants_will;
-            if let Some(will) = will.filter(|_| !parted && !matches!(reason, End::Stopped)) {
-                publish_will(front, &self.client_id, will).await;
-            }
-        };
-        if timeout(FAREWELL, left).await.is_err() {
-            tracing::debug!("the connection ended before all was left in order");
-        }
-        let floors = self.pending.drain(..).filter_map(|pending| pending.floor);
-        let left_behind = front.left_behind.lock();
-        left_behind
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(floors);
-        drop(claim);
-        let mut words = Vec::new();
-        if let (Version::V5, Some(code)) = (self.version, disconnect_reason(reason)) {
-            // What was begun must be ended first.
-            words.extend_from_slice(self.out.unwritten());
-            let limit = self.out.packet_limit();
-            answers::put_disconnect(&mut words, code, &reason.to_string(), limit);
-        }
-        if !words.is_empty() || matches!(reason, End::Stopped | End::Violation(_)) {
-            part(&mut self.reader, &mut self.writer, &words).await;
-        }
-    }
-
-    fn report(&self, reason: &End) {
-        let metrics = &self.front.metrics;
-        let client_id = &*self.client_id;
-        let rejected = match reason {
-            End::Disconnect | End::Closed | End::Io(_) | End::Stopped => None,
-            End::Log(_) | End::State(_) => None,
-            End::Violation(violation) => Some(Reason::from(*violation)),
-            End::KeepAlive => Some(Reason::KeepAlive),
-            End::Stalled => Some(Reason::Stalled),
-            End::Revoked => Some(Reason::NotAuthorized),
-            End::TakenOver => Some(Reason::TakenOver),
-        };
-        let reason = ErrorChain(reason);
-        tracing::debug!(client_id, %reason, "connection ended");
-        if let Some(rejected) = rejected {
-            metrics.rejected(rejected);
-            if let Some(suppressed) = self.front.warning.permit() {
-                tracing::warn!(client_id, %reason, suppressed, "a connection was closed");
-            }
-        }
-    }
-}
-
-/// Returns the reason code a client of MQTT 5 is told; `None` when there is nobody to tell.
-fn disconnect_reason(end: &End) -> Option<u8> {
-    match end {
-        End::Disconnect | End::Closed | End::Io(_) | End::Stalled => None,
-        End::Violation(violation) => Some(reason::of(*violation)),
-        End::KeepAlive => Some(reason::KEEP_ALIVE_TIMEOUT),
-        End::TakenOver => Some(reason::SESSION_TAKEN_OVER),
-        End::Revoked => Some(reason::NOT_AUTHORIZED),
-        End::Stopped => Some(reason::SERVER_SHUTTING_DOWN),
-        End::Log(_) | End::State(_) => Some(reason::UNSPECIFIED),
-    }
-}
-
-/// Writes once, and tells whether all that was taken has left: TLS and WebSocket keep some. Without bytes it waits
-/// until that has left.
-///
-/// # Cancel safety
-/// Yes.
-async fn write<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> io::Result<(usize, bool)> {
-    poll_fn(|context| {
-        if bytes.is_empty() {
-            let flushed = ready!(Pin::new(&mut *writer).poll_flush(context));
-            return Poll::Ready(flushed.map(|()| (0, true)));
-        }
-        let count = ready!(Pin::new(&mut *writer).poll_write(context, bytes))?;
-        match Pin::new(&mut *writer).poll_flush(context) {
-            Poll::Ready(flushed) => Poll::Ready(flushed.map(|()| (count, true))),
-            Poll::Pending => Poll::Ready(Ok((count, false))),
-        }
-    })
-    .await
 }
 
 /// Waits for what may be absent, as a branch of `select!` that is then skipped.
@@ -544,59 +429,5 @@ async fn maybe<F: Future + Unpin>(future: Option<F>) -> Option<F::Output> {
     match future {
         Some(future) => Some(future.await),
         None => None,
-    }
-}
-
-/// Keeps retained messages of a batch that is durable from `first` on.
-fn retain(front: &Front, messages: Vec<(u64, Retained)>, first: u64) {
-    for (place, message) in messages {
-        let seq = first + place;
-        keep_retained(front, Retained { seq, ..message });
-    }
-}
-
-/// Keeps a retained message that is durable, where there is room.
-fn keep_retained(front: &Front, message: Retained) {
-    let (topic, seq) = (Arc::clone(&message.topic), message.seq);
-    let value = message.to_value();
-    if front.retained.set(message) {
-        front.state.note_retained(&topic, seq, value);
-    }
-}
-
-async fn publish_will(front: &Front, client_id: &str, will: Will) {
-    let _floor = front.state.floor();
-    let mut batch = RecordBatch::new();
-    let received_us = front.clock.now().as_micros();
-    let head = RecordHead {
-        qos: will.qos,
-        retain: will.retain,
-        received_us,
-        topic: &will.topic,
-        client_id,
-        properties: &will.properties,
-    };
-    let appended = match batch.push(&head, &will.payload) {
-        Ok(()) => front.log.append(batch).await,
-        Err(error) => Err(error),
-    };
-    let committed = match appended {
-        Ok(commit) => commit.await,
-        Err(error) => Err(error),
-    };
-    match committed {
-        Ok(seqs) if will.retain => keep_retained(
-            front,
-            Retained {
-                topic: will.topic.into(),
-                payload: will.payload,
-                qos: will.qos,
-                properties: will.properties,
-                received_us,
-                seq: seqs.start,
-            },
-        ),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(error = %ErrorChain(&error), "a will was not published"),
     }
 }

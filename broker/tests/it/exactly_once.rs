@@ -314,8 +314,10 @@ impl Publisher {
                     taken.fetch_add(1, Ordering::Relaxed);
                     line.send(&packet(PUBREL, &id.to_be_bytes())).await?;
                 }
-                PUBCOMP => self.unreleased.retain(|there| *there != id),
-                other => panic!("unexpected {other:x}"),
+                other => {
+                    assert_eq!(other, PUBCOMP);
+                    self.unreleased.retain(|there| *there != id);
+                }
             }
         }
     }

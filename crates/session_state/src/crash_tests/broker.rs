@@ -195,7 +195,7 @@ impl Broker {
                 for id in ids {
                     // Some are lost with their connection, and the publisher sends again.
                     world.answers += 1;
-                    if world.answers % 3 == 0 {
+                    if world.answers.is_multiple_of(3) {
                         continue;
                     }
                     let number = world.publishers[publisher].on_pubrec(id);

@@ -182,6 +182,52 @@ async fn aliases_are_used_towards_clients_that_take_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn aliases_end_with_their_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    for _ in 0..2 {
+        let (mut client, ..) = Client::connect5(broker.addr(), "a", 0, &four(0x11, 100)).await;
+        client.publish5(0, "t", &two(0x23, 1), "x").await;
+        client.publish5(0, "", &two(0x23, 1), "x").await;
+        // Another topic for the same alias.
+        client.publish5(0, "u", &two(0x23, 1), "x").await;
+        client.publish5(0, "", &two(0x23, 1), "x").await;
+        client.disconnect5(0, &[]).await;
+        let (mut client, ..) = Client::connect5(broker.addr(), "a", 0, &four(0x11, 100)).await;
+        client
+            .send(&publish(QOS_1, "", 1, &two(0x23, 1), b"x"))
+            .await;
+        client.expect_disconnect(0x82).await;
+    }
+    let topics: Vec<_> = broker
+        .records()
+        .into_iter()
+        .map(|record| record.0)
+        .collect();
+    assert_eq!(topics, ["t", "t", "u", "u", "t", "t", "u", "u"]);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reasons_are_in_words_only_where_they_are_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    let refused = [&[0, 9, 0][..], &text("$share/g"), &[1]].concat();
+    for (props, words) in [
+        (vec![], true),
+        (vec![0x17, 0], false),
+        (four(0x27, 20), false),
+    ] {
+        let (mut client, ..) = Client::connect5(broker.addr(), "a", CLEAN, &props).await;
+        client.send(&packet(0x82, &refused)).await;
+        let answer = client.receive().await.unwrap();
+        assert_eq!((answer.first, answer.body.last()), (0x90, Some(&0x8f)));
+        assert_eq!(answer.body[2] > 0, words, "{answer:?}");
+    }
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn broken_rules_end_with_their_reason() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings {

@@ -115,7 +115,10 @@ pub(super) fn log(dir: &Path, json: bool) -> Result<String, BoxError> {
         }
         return Ok(text);
     }
-    let title = format!("{:20} {:>12} {:>10} {:>12}", "file", "first", "records", "bytes");
+    let title = format!(
+        "{:20} {:>12} {:>10} {:>12}",
+        "file", "first", "records", "bytes"
+    );
     writeln!(text, "{title} synced")?;
     for segment in &segments {
         let Segment {

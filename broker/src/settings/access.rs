@@ -12,7 +12,10 @@ use super::Config;
 #[serde(default, deny_unknown_fields)]
 #[group(id = "broker_access")]
 #[command(next_help_heading = "Broker access")]
-#[expect(clippy::struct_field_names, reason = "settings are named as their flags")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "settings are named as their flags"
+)]
 pub struct AccessSettings {
     /// File of users and their passwords' hashes, which `broker passwd` writes; with it, clients must prove a name.
     /// Read again when it changes or at SIGHUP [default: none]
@@ -34,7 +37,10 @@ pub struct AccessSettings {
 
 /// Users and rules in effect.
 #[derive(Debug, Clone, Default, Serialize)]
-#[expect(clippy::struct_field_names, reason = "settings are named as their flags")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "settings are named as their flags"
+)]
 pub struct AccessConfig {
     /// File of users.
     pub mqtt_password_file: Option<PathBuf>,

@@ -11,7 +11,10 @@ use crate::protocol::topic::MAX_FILTER_LEVELS;
 #[serde(default, deny_unknown_fields)]
 #[group(id = "broker_limits")]
 #[command(next_help_heading = "Broker limits")]
-#[expect(clippy::struct_field_names, reason = "settings are named as their flags")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "settings are named as their flags"
+)]
 pub struct LimitSettings {
     /// Most connections at once of one address; further ones are closed on arrival [default: as in all]
     #[arg(
@@ -37,7 +40,10 @@ pub struct LimitSettings {
 
 /// The limits in effect.
 #[derive(Debug, Clone, Serialize)]
-#[expect(clippy::struct_field_names, reason = "settings are named as their flags")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "settings are named as their flags"
+)]
 pub struct LimitConfig {
     /// Most connections of one address.
     pub mqtt_max_connections_per_address: Option<usize>,

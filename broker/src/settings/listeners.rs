@@ -13,7 +13,10 @@ use crate::listen::tls::TlsFiles;
 #[serde(default, deny_unknown_fields)]
 #[group(id = "broker_listeners")]
 #[command(next_help_heading = "Broker listeners")]
-#[expect(clippy::struct_field_names, reason = "settings are named as their flags")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "settings are named as their flags"
+)]
 pub struct ListenerSettings {
     /// Address for MQTT over TLS 1.2 and 1.3, by custom port 8883 [default: none]
     #[arg(long, env = "LASTMILE_MQTT_TLS_LISTEN", value_name = "ADDR")]
@@ -42,7 +45,10 @@ pub struct ListenerSettings {
 
 /// The listeners in effect.
 #[derive(Debug, Clone, Default, Serialize)]
-#[expect(clippy::struct_field_names, reason = "settings are named as their flags")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "settings are named as their flags"
+)]
 pub struct Listeners {
     /// Address for TLS.
     pub mqtt_tls_listen: Option<SocketAddr>,

@@ -200,9 +200,9 @@ async fn rules_hold_for_messages_subscriptions_shares_wills_and_retained_ones() 
         .await;
     client.publish("a/b", "allowed").await;
     assert_eq!(broker.records(), [("a/b".to_owned(), b"allowed".to_vec())]);
-    assert_eq!(broker.metric("broker_retained_messages"), 0.0);
-    assert_eq!(broker.labelled("what=\"PublishDenied\""), 4.0);
-    assert_eq!(broker.labelled("what=\"SubscribeDenied\""), 7.0);
+    assert!(broker.metric("broker_retained_messages") < 0.5);
+    assert_eq!(broker.labelled("what=\"PublishDenied\""), 4);
+    assert_eq!(broker.labelled("what=\"SubscribeDenied\""), 7);
     let with_will = |topic: &str| {
         [
             client::text(topic),
@@ -233,7 +233,7 @@ async fn new_rules_end_what_they_deny_and_wrong_ones_nothing() {
     );
     files.rules("[all]\nallow nothing");
     until("the wrong rules were seen", || {
-        broker.labelled("taken=\"No\"") > 0.5
+        broker.labelled("taken=\"No\"") > 0
     })
     .await;
     client.send(&client::publish(QOS_1, "a/b", 6, b"1")).await;
@@ -241,12 +241,14 @@ async fn new_rules_end_what_they_deny_and_wrong_ones_nothing() {
     for _ in 0..2 {
         let Packet { first, body } = client.receive().await.unwrap();
         if first & 0xf0 == 0x30 {
-            client.acknowledge(u16::from_be_bytes([body[5], body[6]])).await;
+            client
+                .acknowledge(u16::from_be_bytes([body[5], body[6]]))
+                .await;
         }
     }
     files.rules("[users]\nallow readwrite own/%u/#");
     until("the new rules were read", || {
-        broker.labelled("taken=\"Yes\"") > 0.5
+        broker.labelled("taken=\"Yes\"") > 0
     })
     .await;
     // Nothing that is denied now reaches it.
@@ -276,7 +278,7 @@ async fn new_rules_end_what_they_deny_and_wrong_ones_nothing() {
             .success()
     );
     until("the users were read", || {
-        broker.labelled("taken=\"Yes\"") > 1.5
+        broker.labelled("taken=\"Yes\"") > 1
     })
     .await;
     again.send_or_fail(&[0xc0, 0]).await;

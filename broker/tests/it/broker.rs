@@ -69,10 +69,10 @@ impl Broker {
     }
 
     /// Returns the sum of all metrics with a label.
-    pub(crate) fn labelled(&self, label: &str) -> f64 {
+    pub(crate) fn labelled(&self, label: &str) -> u64 {
         let text = self.context.metrics.encode();
         let lines = text.lines().filter(|line| line.contains(label));
-        let values = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
+        let values = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
         values.sum()
     }
 

@@ -42,7 +42,7 @@ async fn connections_are_bounded_in_all_and_by_address() {
         } else {
             "ConnectionLimit"
         };
-        assert_eq!(broker.labelled(reason), 1.0);
+        assert_eq!(broker.labelled(reason), 1);
         clients.pop().unwrap().disconnect().await;
         until("there is room again", || {
             broker.metric("broker_connections") < 2.5
@@ -78,7 +78,7 @@ async fn a_storm_of_subscriptions_ends_at_the_bound_and_holds_up_nobody() {
         other.publish("x", "y").await;
         storm.expect_quiet().await;
     }
-    assert_eq!(broker.labelled("what=\"SubscribeLimit\""), 500.0);
+    assert_eq!(broker.labelled("what=\"SubscribeLimit\""), 500);
     broker.stop().await;
 }
 
@@ -110,7 +110,7 @@ async fn topics_are_bounded_in_length_and_depth() {
         assert_eq!(client.subscribe(&[(topic, 1)]).await, [expected], "{topic}");
         client.unsubscribe(topic).await;
     }
-    assert_eq!(broker.labelled("what=\"PublishTopic\""), 3.0);
+    assert_eq!(broker.labelled("what=\"PublishTopic\""), 3);
     broker.stop().await;
 }
 
@@ -175,7 +175,7 @@ async fn readers_that_read_nothing_are_closed_and_the_others_are_served() {
         broker.metric("broker_connections") < 1.5
     })
     .await;
-    assert_eq!(broker.labelled("reason=\"Stalled\""), 2.0);
+    assert_eq!(broker.labelled("reason=\"Stalled\""), 2);
     good.expect_quiet().await;
     drop(slow);
     let mut again = broker.client("slow-kept", false).await;
@@ -195,7 +195,7 @@ async fn a_peer_that_is_gone_without_a_word_is_noticed_by_its_keep_alive() {
     half_open.expect(0x20, &[0, 0]).await;
     let mut patient = broker.client("patient", true).await;
     half_open.expect_closed().await;
-    assert_eq!(broker.labelled("reason=\"KeepAlive\""), 1.0);
+    assert_eq!(broker.labelled("reason=\"KeepAlive\""), 1);
     patient.expect_quiet().await;
     broker.stop().await;
 }

@@ -55,10 +55,9 @@ async fn receive(socket: &mut WebSocketStream<TcpStream>, count: usize) -> Vec<u
     let mut got = Vec::new();
     while got.len() < count {
         let frame = tokio::time::timeout(LIMIT, socket.next()).await.unwrap();
-        match frame.unwrap().unwrap() {
-            Message::Binary(bytes) => got.extend_from_slice(&bytes),
-            other => panic!("no binary frame: {other:?}"),
-        }
+        let frame = frame.unwrap().unwrap();
+        assert!(frame.is_binary(), "{frame:?}");
+        got.extend_from_slice(&frame.into_data());
     }
     got
 }

@@ -7,8 +7,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::cursors::file::CursorFile;
 use crate::cursors::Cursor;
+use crate::cursors::file::CursorFile;
 use crate::disk::Disk;
 use crate::recovery::{Inventory, check_cursors};
 use crate::{LogError, RealDisk};
@@ -178,7 +178,10 @@ mod tests {
             meta: "m".into(),
             pins: true,
         };
-        log.cursors().put_durable("one", cursor.clone()).await.unwrap();
+        log.cursors()
+            .put_durable("one", cursor.clone())
+            .await
+            .unwrap();
         fill(&log, 200).await;
         let running = inspect(dir.path(), Depth::Records).unwrap();
         assert_eq!((running.first, running.next), (0, 200));
@@ -192,7 +195,10 @@ mod tests {
     }
 
     fn content(dir: &Path) -> Vec<Vec<u8>> {
-        let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut paths: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
         paths.sort();
         paths.iter().map(|path| fs::read(path).unwrap()).collect()
     }
@@ -211,7 +217,10 @@ mod tests {
             bad[at] ^= 4;
             fs::write(path, &bad).unwrap();
             let found = inspect(dir.path(), Depth::Records);
-            assert!(matches!(found, Err(LogError::Corrupt { .. })), "{at}: {found:?}");
+            assert!(
+                matches!(found, Err(LogError::Corrupt { .. })),
+                "{at}: {found:?}"
+            );
         }
         fs::write(path, &good).unwrap();
         assert_eq!(inspect(dir.path(), Depth::Records).unwrap(), whole);

@@ -31,3 +31,4 @@ mod share_load;
 mod tls;
 mod v5;
 mod websocket;
+mod wills;

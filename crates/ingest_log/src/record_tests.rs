@@ -170,7 +170,7 @@ fn a_whole_record_with_an_unknown_flag_is_told_from_a_torn_one() {
             topic: "ab".into(),
             client_id: "c".into(),
             properties: Vec::new(),
-                packet_id: None,
+            packet_id: None,
             payload: b"xyz".to_vec(),
         };
         let mut frame = frames(std::slice::from_ref(&record), 5);

@@ -10,7 +10,10 @@ use crate::protocol::v5::NEVER;
 #[serde(default, deny_unknown_fields)]
 #[group(id = "broker_sessions")]
 #[command(next_help_heading = "Broker sessions")]
-#[expect(clippy::struct_field_names, reason = "they are the names of the settings")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are the names of the settings"
+)]
 pub struct SessionSettings {
     /// Longest time a session outlives its connection, whatever the client asks; then what it holds of the log
     /// is free [default: for ever]
@@ -46,7 +49,10 @@ pub struct SessionSettings {
 
 /// The settings of sessions and of MQTT 5 in effect.
 #[derive(Debug, Clone, Serialize)]
-#[expect(clippy::struct_field_names, reason = "they are the names of the settings")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "they are the names of the settings"
+)]
 pub struct SessionConfig {
     /// Longest time a session outlives its connection.
     pub mqtt_max_session_expiry: Option<HumanDuration>,

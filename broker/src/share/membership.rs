@@ -145,7 +145,9 @@ impl Shares {
             return Err(JoinError::TooManyMemberships);
         }
         let (client_id, persistent) = (&self.client_id, self.persistent);
-        let joined = self.groups.join(share, client_id, persistent, options, since)?;
+        let joined = self
+            .groups
+            .join(share, client_id, persistent, options, since)?;
         self.add(joined);
         Ok(())
     }

@@ -87,7 +87,9 @@ async fn groups_and_members_are_bounded() {
     let (_log, groups) = open(dir.path());
     for number in 0..MAX_GROUPS {
         let key = format!("g/{number}");
-        groups.join(share(&key), &"a".into(), false, qos(1), 0).unwrap();
+        groups
+            .join(share(&key), &"a".into(), false, qos(1), 0)
+            .unwrap();
     }
     let many = groups.join(share("g/more"), &"a".into(), false, qos(1), 0);
     assert_eq!(many.err(), Some(JoinError::TooManyGroups));

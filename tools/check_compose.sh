@@ -31,12 +31,12 @@ check_compose() {
   comm -3 <(grep -oE '\$\{[A-Z0-9_]+' docker-compose.yml | sed 's/${//' | sort -u |
     grep -vE '_(MEMORY|CPUS)$|^(RUST_LOG|LASTMILE_REVISION|LASTMILE_HTTP_CORS|LASTMILE_REPLICA|LASTMILE_MONGODB_DATABASE|PROMETHEUS_RETENTION|METABASE_HEAP)$') \
     <(sed -n 's/^#\{0,1\}\([A-Z0-9_]*\)=.*/\1/p' .env.example | sort -u |
-      grep -vE '_(MEMORY|CPUS)$|^LASTMILE_MONGODB_TTL$') >"$work/differences"
+      grep -vE '_(MEMORY|CPUS)$|^LASTMILE_(MONGODB_TTL|LAKE_PURGE_AFTER)$') >"$work/differences"
   [ ! -s "$work/differences" ] || wrong ".env.example and docker-compose.yml differ in: $(tr -s '\n\t' '  ' <"$work/differences")"
   # What .env.example shows as a default is the default.
   while IFS='=' read -r name value; do
     grep -qF "\${$name:-$value}" docker-compose.yml || [ "$name" = LASTMILE_LAKE ] || [ "$name" = MONGODB_URI ] ||
-      [ "$name" = LASTMILE_BROKER ] || [ "$name" = LASTMILE_MONGODB_TTL ] || wrong ".env.example shows another default of $name"
+      [ "$name" = LASTMILE_BROKER ] || [ "$name" = LASTMILE_MONGODB_TTL ] || [ "$name" = LASTMILE_LAKE_PURGE_AFTER ] || wrong ".env.example shows another default of $name"
   done < <(sed -n 's/^#\([A-Z0-9_]*=.*\)/\1/p' .env.example)
   rm -rf "$work"
   echo "deploy: compose $("$compose" version --short) checked"

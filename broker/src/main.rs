@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use broker::commands::{self, Command};
+use model::topic::INGEST_GROUP;
 use serde::{Deserialize, Serialize};
 use service::{BoxError, Common, Context, ListenAddr, Problems, Program, admin};
 
@@ -41,6 +42,7 @@ Durable MQTT 3.1.1 and 5 broker: every acknowledged message is on disk.
 
 A PUBACK leaves after the group commit (fdatasync) that holds the message. Clients with a persistent session \
 are served from the log and lose nothing while they are away; clients with a clean session get a live copy. \
+For the subscriber program messages are kept from the first one on, also before its first start (--hold-for). \
 When the disk has no room, clients are not read until there is; nothing is dropped.
 
 Try it:
@@ -63,8 +65,11 @@ Try it:
         Some(config.admin_listen)
     }
 
-    fn resolve(settings: Settings, common: &Common) -> Result<Config, Problems> {
+    fn resolve(mut settings: Settings, common: &Common) -> Result<Config, Problems> {
         let mut problems = Problems::new();
+        // Who runs this program runs the subscriber beside it, sooner or later.
+        let hold_for = settings.broker.hold_for;
+        settings.broker.hold_for = hold_for.or_else(|| Some(vec![INGEST_GROUP.to_owned()]));
         let admin_listen =
             common.listen_addr("admin_listen", settings.admin_listen, 9101, &mut problems);
         match broker::Config::resolve(&settings.broker, common) {

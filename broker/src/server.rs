@@ -19,6 +19,7 @@ use crate::listen::{Listeners, reload};
 use crate::metrics::{self, Metrics};
 use crate::retained::{Retained, RetainedStore};
 use crate::share::Groups;
+use crate::share::hold::{self, Hold};
 use crate::takeover::Claims;
 use crate::wills::{self, Wills};
 use crate::{Config, session};
@@ -94,8 +95,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     fanout::start(&fanout, &log, Timing::default(), context)?;
     let sessions = i64::try_from(session::count(&log)).unwrap_or(i64::MAX);
     metrics.sessions.set(sessions);
-    let groups = Groups::open(&log, report.next, metrics.shares.clone());
-    metrics::watch_groups(&context.metrics, &groups);
+    let groups = open_groups(&config, &log, report.next, &metrics, context).await?;
     let front = Arc::new(Front {
         clock: Arc::clone(&context.clock),
         wills: Wills::new(&state),
@@ -187,6 +187,27 @@ fn keep(front: &Arc<Front>, context: &Context) {
     context.tasks.spawn(Stage::Serve, "ingest-log", |stop| {
         watch(watched, health, stop)
     });
+}
+
+/// Takes up the groups of shared subscriptions, and begins those that are to be held.
+///
+/// No client is accepted yet: nothing is acknowledged that a held group would miss.
+async fn open_groups(
+    config: &Config,
+    log: &Log,
+    recovered: u64,
+    metrics: &Metrics,
+    context: &Context,
+) -> Result<Groups, Error> {
+    let hold = Hold::new(&config.hold_for);
+    let groups = Groups::open(log, recovered, &hold, metrics.shares.clone());
+    log.cursors().sync().await?;
+    metrics::watch_groups(&context.metrics, &groups);
+    let (watched, kept) = (groups.clone(), log.clone());
+    context.tasks.spawn(Stage::Serve, "share-hold", |stop| {
+        hold::watch(watched, kept, stop)
+    });
+    Ok(groups)
 }
 
 /// Opens the log, and takes up what is remembered of clients besides messages.

@@ -16,6 +16,7 @@ pub use self::access::{AccessConfig, AccessSettings};
 pub use self::limits::{LimitConfig, LimitSettings};
 pub use self::listeners::{ListenerSettings, Listeners};
 pub use self::sessions::{SessionConfig, SessionSettings};
+use crate::share::hold::MAX_NAMES;
 
 /// What may be set; see [`Config`] for what holds when it is not.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -79,10 +80,39 @@ pub struct Settings {
     /// Sessions and MQTT 5.
     #[command(flatten)]
     pub sessions: SessionSettings,
+    /// Consumers for which messages are kept from the first one on, before they ever came: the names of their
+    /// groups (`$share/NAME/...`), separated by commas, or `none`. Held are the topics of the subscriber program,
+    /// whose group is its --client-id. The log keeps everything until each has come and taken it
+    /// [default: lastmile-subscriber; in the all-in-one none]
+    #[arg(
+        long,
+        env = "LASTMILE_HOLD_FOR",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    pub hold_for: Option<Vec<String>>,
     /// Acknowledges before the log's write: the negative control of the kill tests.
     #[cfg(debug_assertions)]
     #[arg(long, hide = true, num_args = 0, default_missing_value = "true")]
     pub unsafe_ack_before_commit: Option<bool>,
+}
+
+/// Longest name of a group that is held.
+const MAX_GROUP_BYTES: usize = 256;
+
+/// Returns the names that were given, each once; `none` alone is no name.
+fn groups(given: &[String]) -> Vec<String> {
+    let given = given.iter().map(|name| name.trim());
+    let mut names: Vec<_> = given
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names.dedup();
+    if names == ["none"] {
+        names.clear();
+    }
+    names
 }
 
 /// What makes a message durable.
@@ -138,6 +168,8 @@ pub struct Config {
     pub limits: LimitConfig,
     /// Sessions and MQTT 5.
     pub sessions: SessionConfig,
+    /// Names of the groups that are held.
+    pub hold_for: Vec<String>,
     /// Whether PUBACK leaves before the log's write; exists in debug builds only.
     #[serde(skip)]
     pub(crate) ack_before_commit: bool,
@@ -181,6 +213,7 @@ impl Config {
             log_segment_size: settings.log_segment_size.unwrap_or(ByteSize::mib(64)),
             log_max_pending: settings.log_max_pending.unwrap_or(ByteSize::mib(32)),
             log_max_size: settings.log_max_size,
+            hold_for: groups(settings.hold_for.as_deref().unwrap_or_default()),
             ack_before_commit,
         };
         config.check(&mut problems);
@@ -245,8 +278,30 @@ impl Config {
                 ),
             );
         }
+        self.check_hold_for(problems);
         if let Err(error) = self.log_config().check() {
             problems.add("log", error.to_string());
+        }
+    }
+
+    fn check_hold_for(&self, problems: &mut Problems) {
+        for name in &self.hold_for {
+            let is_group = !name.contains(['/', '+', '#', '\0']) && name.len() <= MAX_GROUP_BYTES;
+            if !is_group || name == "none" {
+                problems.add(
+                    "hold_for",
+                    format!(
+                        "{name:?} is no group's name: at most {MAX_GROUP_BYTES} bytes, none of / + #, and `none` alone"
+                    ),
+                );
+            }
+        }
+        if self.hold_for.len() > MAX_NAMES {
+            let count = self.hold_for.len();
+            problems.add(
+                "hold_for",
+                format!("are {count} names; give at most {MAX_NAMES}"),
+            );
         }
     }
 
@@ -273,5 +328,36 @@ impl Config {
             sync: self.log_config().sync,
             ..LogConfig::new(&self.state_dir)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(names: &[&str]) -> Result<Vec<String>, Problems> {
+        let names = names.iter().map(ToString::to_string).collect();
+        let settings = Settings {
+            hold_for: Some(names),
+            ..Settings::default()
+        };
+        Config::resolve(&settings, &Common::new("d")).map(|config| config.hold_for)
+    }
+
+    #[test]
+    fn groups_to_hold_are_names() {
+        assert_eq!(held(&["b", " a ", "b", ""]).unwrap(), ["a", "b"]);
+        for off in [&["none"][..], &[""], &[]] {
+            assert!(held(off).unwrap().is_empty(), "{off:?}");
+        }
+        let long = "x".repeat(MAX_GROUP_BYTES + 1);
+        for wrong in [&["a", "none"][..], &["a/b"], &["+"], &["a#"], &[&long]] {
+            let problems = held(wrong).unwrap_err().to_string();
+            assert!(problems.contains("hold_for"), "{problems}");
+        }
+        let many: Vec<_> = (0..=MAX_NAMES).map(|n| n.to_string()).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert!(held(&many).is_err());
+        assert_eq!(held(&many[1..]).unwrap().len(), MAX_NAMES);
     }
 }

@@ -4,11 +4,13 @@
 //! A group is a name and a filter; the same name with another filter is another group. It is a cursor of the
 //! log, `share/<group>/<filter>`, whose place is the lowest record that no member has acknowledged and whose
 //! metadata are the members with persistent sessions. Promises:
-//! - A subscription is on disk before its SUBACK; a new group begins at the log's end.
+//! - A subscription is on disk before its SUBACK; a new group begins at the log's end, or where the client that
+//!   makes it stands if it has the same filter for itself: it may give that up then and misses nothing.
 //! - At least once: what a member has not acknowledged when it leaves goes to the others first of all, with DUP,
 //!   or waits for the next to come. With no member connected nothing is read and the log holds it.
 //! - A group ends when its last member leaves for good: a clean session with its connection, a persistent one
 //!   by UNSUBSCRIBE or when it is discarded.
+//! - A group that is held, see [`hold`], begins with the log and does not end.
 //!
 //! Bounds: [`MAX_GROUPS`], [`roster::MAX_MEMBERS`] per group and [`membership::MAX_MEMBERSHIPS`] per client, with SUBACK
 //! failure beyond; what is held and returned in a group is at most the windows of its members.
@@ -17,6 +19,7 @@
 
 mod core;
 mod group;
+pub(crate) mod hold;
 mod membership;
 mod roster;
 
@@ -27,6 +30,7 @@ use ingest_log::Log;
 use service::ErrorChain;
 
 use self::group::{Group, cursor_name};
+use self::hold::Hold;
 pub(crate) use self::membership::Shares;
 use self::roster::Roster;
 use crate::metrics::ShareMetrics;
@@ -80,12 +84,12 @@ struct Joined {
 }
 
 impl Groups {
-    /// Takes the groups up as the log has them; what was durable before this process began lies below
-    /// `recovered`.
+    /// Takes the groups up as the log has them, and begins those of `hold` that are new; what was durable
+    /// before this process began lies below `recovered`.
     ///
-    /// Members whose session is gone are struck, and groups without members end: clean sessions do not
-    /// outlive the process.
-    pub(crate) fn open(log: &Log, recovered: u64, metrics: ShareMetrics) -> Self {
+    /// Members whose session is gone are struck, and groups without members end if they are not held: clean
+    /// sessions do not outlive the process. All this is durable after a sync of the log's cursors.
+    pub(crate) fn open(log: &Log, recovered: u64, hold: &Hold, metrics: ShareMetrics) -> Self {
         let mut registry = Registry::default();
         for (name, cursor) in log.cursors().list() {
             let Some(key) = name.strip_prefix(PREFIX) else {
@@ -113,12 +117,17 @@ impl Groups {
                     roster.strike(&client_id);
                 }
             }
-            if roster.is_empty() {
+            hold.apply(key, &mut roster);
+            if roster.is_over() {
                 log.cursors().remove(&name);
                 continue;
             }
             let unsent = roster.sent_to().unwrap_or(recovered);
             let group = Group::new(log, key, share.filter, cursor.next, unsent, roster);
+            group.put(&mut group.lock());
+            registry.add(Arc::new(group));
+        }
+        for group in hold.begin(log) {
             registry.add(Arc::new(group));
         }
         let groups = Self(Arc::new(Shared {
@@ -231,7 +240,7 @@ impl Groups {
     /// Ends a group that has no members any more, or keeps it as it is now.
     fn settle(&self, registry: &mut Registry, group: &Group) {
         let mut state = group.lock();
-        if state.roster.is_empty() {
+        if state.roster.is_over() {
             group.end(&mut state);
             registry.groups.remove(&group.key);
             self.0.metrics.groups.set(registry.count());

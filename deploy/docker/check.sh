@@ -52,6 +52,10 @@ if [ "$(id -u)" != 0 ]; then
 fi
 if [ -n "$work" ]; then mkdir -p "$work" && work=$(cd "$work" && pwd -P); else work=$(mktemp -d --tmpdir lastmile-docker-XXXXXX); fi
 case $work/ in "$root"/*) echo "--work must be outside the repository." >&2 && exit 2 ;; esac
+if grep -qa dockerd "/proc/$(cat "$work/engine/docker.pid" 2>/dev/null)/cmdline" 2>/dev/null; then
+  echo "Another run uses $work." >&2
+  exit 2
+fi
 logs=$work/log-$(date -u +%Y%m%dT%H%M%SZ)
 mkdir -p "$logs" "$work/engine" || exit 1
 ns=lastmile-check-$$
@@ -134,4 +138,5 @@ step "kill -9 in every container under load: all come back, nothing is lost" che
 step "the lake: every stored row is in it once" check_lake
 step "Prometheus: every replica is scraped, every metric named here exists" check_observability
 step "down and up: the data is there" check_down_and_up
+step "new volumes: what was sent before the first subscriber is stored" check_early
 step "./stop.sh, and down --volumes" check_stop

@@ -31,6 +31,7 @@ pub(crate) struct Ended {
 pub(crate) struct Metrics {
     rows: Family<OfTable, Counter>,
     bytes: Family<OfTable, Counter>,
+    purged: Family<OfTable, Counter>,
     watermark: Family<OfTable, Gauge>,
     lag_rows: Family<OfTable, Gauge>,
     runs: Family<Ended, Counter>,
@@ -56,6 +57,11 @@ impl Metrics {
             bytes: registry.register(
                 "lake_ingest_bytes",
                 "Bytes of Parquet verified in the lake",
+                Family::default(),
+            ),
+            purged: registry.register(
+                "lake_ingest_purged_rows",
+                "Rows deleted from the store, which the lake has had for long enough",
                 Family::default(),
             ),
             watermark: registry.register(
@@ -85,6 +91,7 @@ impl Metrics {
             };
             self.rows.get_or_create(&of).inc_by(table.rows);
             self.bytes.get_or_create(&of).inc_by(table.bytes);
+            self.purged.get_or_create(&of).inc_by(table.purged_rows);
             let of_table = watermarks.iter().filter(|mark| mark.table == of.table);
             let (mut taken, mut lag) = (0, 0);
             for mark in of_table {

@@ -73,7 +73,8 @@ pub(crate) fn report(report: &Report, format: SummaryFormat) -> Result<(), BoxEr
             return json(to, report);
         }
         if let Some(offload) = &report.offload {
-            let head = ["rows", "windows", "files", "bytes", "behind"].map(|name| (name, true));
+            let head =
+                ["rows", "windows", "files", "bytes", "behind", "purged"].map(|name| (name, true));
             let mut table = table([("offloaded", false)].into_iter().chain(head));
             for part in &offload.tables {
                 let numbers = [
@@ -82,6 +83,7 @@ pub(crate) fn report(report: &Report, format: SummaryFormat) -> Result<(), BoxEr
                     part.files,
                     part.bytes,
                     part.lag_rows,
+                    part.purged_rows,
                 ];
                 let cells = numbers.map(Cell::new);
                 table.add_row(

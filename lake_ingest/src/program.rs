@@ -216,6 +216,7 @@ fn tell(report: &Report) {
     tracing::info!(
         rows = offload.rows(),
         bytes = offload.bytes(),
+        purged_rows = offload.purged_rows(),
         elapsed_ms = offload.seconds * 1e3,
         models_changed = ran.count(),
         interrupted = report.interrupted,

@@ -12,12 +12,17 @@ use service::Problems;
 #[derive(Debug, Default, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[group(id = "lake_s3")]
+#[expect(
+    clippy::struct_field_names,
+    reason = "fields are named as their flags, and these stand beside those of other parts"
+)]
 pub struct S3Settings {
-    /// URL of the S3 service, where that is not AWS [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or AWS]. Keys and
-    /// region come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and AWS_REGION, a profile, a web
-    /// identity, or the machine's role
+    /// URL of the S3 service, where that is not AWS; keys and region come from where AWS's own tools look.
     #[arg(
         long,
+        help = "URL of the S3 service, where that is not AWS [default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or \
+                AWS]. Keys and region come from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and \
+                AWS_REGION, a profile, a web identity, or the machine's role",
         env = "LASTMILE_S3_ENDPOINT",
         value_name = "URL",
         global = true,
@@ -43,6 +48,10 @@ pub struct S3Settings {
 
 /// What holds for a lake in a bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "fields are named as their flags, and these stand beside those of other parts"
+)]
 pub struct S3Config {
     /// URL of the service, where one was set here.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use lake::Root;
 use lake::schedule::CronSchedule;
 use serde::{Deserialize, Serialize};
-use service::{Common, ListenAddr, Problems};
+use service::{Common, HumanDuration, ListenAddr, Problems};
 
 use crate::s3::{S3Config, S3Settings};
 
@@ -77,8 +77,14 @@ pub struct Settings {
     /// ones are done together in the next [default: */5 * * * *]
     #[arg(long, env = "LASTMILE_LAKE_SCHEDULE", value_name = "CRON")]
     pub schedule: Option<String>,
-    /// Where the lake is: a folder, a file:// URL, or s3://bucket/prefix [default: DIR/lake]
-    #[arg(long, env = "LASTMILE_LAKE", value_name = "URL", global = true)]
+    /// Where the lake is.
+    #[arg(
+        long,
+        env = "LASTMILE_LAKE",
+        value_name = "URL",
+        global = true,
+        help = "Where the lake is: a folder, a file:// URL, or s3://bucket/prefix [default: DIR/lake]"
+    )]
     pub lake: Option<String>,
     /// Folder with models to run instead of the ones built in (treated/*.sql, final/*.sql) [default: built in]
     #[arg(
@@ -97,6 +103,15 @@ pub struct Settings {
         global = true
     )]
     pub window_rows: Option<u64>,
+    /// How long rows have been in the lake when they are deleted from the store, for example 7d; their files are read
+    /// back once more right before. Last positions stay, history by the API ends there [default: never]
+    #[arg(
+        long,
+        env = "LASTMILE_LAKE_PURGE_AFTER",
+        value_name = "TIME",
+        global = true
+    )]
+    pub purge_after: Option<HumanDuration>,
     /// How to print the summary of --once and of models [default: text]
     #[arg(long, env = "LASTMILE_LAKE_SUMMARY", value_enum, global = true)]
     pub summary: Option<SummaryFormat>,
@@ -129,6 +144,9 @@ pub struct Config {
     pub models: Option<PathBuf>,
     /// Most rows of a window.
     pub window_rows: u64,
+    /// How long rows have been in the lake when they are deleted from the store; never without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purge_after: Option<HumanDuration>,
     /// How to print summaries.
     pub summary: SummaryFormat,
     /// Where health and metrics are served.
@@ -185,6 +203,7 @@ impl Config {
                 lake: lake.with_s3(options),
                 models: settings.models,
                 window_rows,
+                purge_after: settings.purge_after,
                 summary: settings.summary.unwrap_or_default(),
                 admin_listen,
                 s3,

@@ -35,6 +35,6 @@ pub use counters::{Counted, Counters};
 pub use program::Subscriber;
 pub use settings::{
     Config, MqttConfig, MqttSettings, ProgramConfig, ProgramSettings, Replica, ReplicaError,
-    Settings, ShownUrl,
+    Settings, ShownUrl, Subscription,
 };
 pub use start::{Handle, LOG_CURSOR, start_from_log, start_from_mqtt};

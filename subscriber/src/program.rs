@@ -24,7 +24,8 @@ impl Program for Subscriber {
         acknowledged, and no more is taken than fits the receive buffer. It may start before broker and \
         store: it waits for both, and /readyz says for which.\n\n\
         Several share the load: --connections within a process, --replica across processes; the broker must \
-        know shared subscriptions ($share).\n\n\
+        know shared subscriptions ($share). A single one shares too, and where the broker refuses that it \
+        subscribes plainly.\n\n\
         Topics: deliveries/{deliverer_id}/location (native JSON), fleet/{organization_id}/events (door2door \
         JSON), test/deliverer_data (native JSON).\n\n\
         Example: MONGODB_URI=mongodb://db.example/lastmile subscriber --broker mqtt://broker.example:1883 \

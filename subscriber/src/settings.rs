@@ -6,7 +6,7 @@ mod program;
 use serde::{Deserialize, Serialize};
 use service::{ByteSize, Common, HumanDuration, Problems};
 
-pub use mqtt::{MqttConfig, MqttSettings, Replica, ReplicaError, ShownUrl};
+pub use mqtt::{MqttConfig, MqttSettings, Replica, ReplicaError, ShownUrl, Subscription};
 pub use program::{ProgramConfig, ProgramSettings};
 
 /// What may be set of the pipeline, whatever its source; see [`Config`].

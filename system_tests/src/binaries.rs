@@ -51,36 +51,61 @@ pub fn path(program: &str) -> Result<PathBuf> {
 /// # Errors
 /// When cargo fails.
 pub fn build(program: &str, profile: &str) -> Result<PathBuf> {
-    build_target(program, "--bin", program, profile)
+    build_all(&[program], &[], profile)?.path(program)
 }
 
-/// Builds an example of a package with a profile and returns its path.
+/// Executables by name.
+#[derive(Debug)]
+pub struct Built(HashMap<String, PathBuf>);
+
+impl Built {
+    /// Returns the path of one.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn path(&self, name: &str) -> Result<PathBuf> {
+        let path = self.0.get(name).cloned();
+        path.with_context(|| format!("cargo built no executable {name}"))
+    }
+}
+
+/// Builds programs, and examples given as package and name, with a profile. It is one command, so that what
+/// they share is compiled once.
 ///
 /// # Errors
 /// When cargo fails.
-pub fn build_example(package: &str, example: &str, profile: &str) -> Result<PathBuf> {
-    build_target(package, "--example", example, profile)
-}
-
-fn build_target(package: &str, kind: &str, name: &str, profile: &str) -> Result<PathBuf> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args([
-            "build",
-            "--quiet",
-            "--message-format=json-render-diagnostics",
-        ])
-        .args(["--package", package, kind, name, "--profile", profile])
+pub fn build_all(programs: &[&str], examples: &[(&str, &str)], profile: &str) -> Result<Built> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args([
+        "build",
+        "--quiet",
+        "--message-format=json-render-diagnostics",
+        "--profile",
+        profile,
+    ]);
+    for program in programs {
+        command.args(["--package", program, "--bin", program]);
+    }
+    for (package, example) in examples {
+        command.args(["--package", package, "--example", example]);
+    }
+    let output = command
         .current_dir(workspace_root())
         .stderr(std::process::Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
     if !output.status.success() {
-        bail!("cargo build of {name} ended with {}", output.status);
+        bail!(
+            "cargo build of {programs:?} {examples:?} ended with {}",
+            output.status
+        );
     }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == name)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .with_context(|| format!("cargo built no executable {name}"))
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let found = messages.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let executable = message["executable"].as_str()?;
+        let name = message["target"]["name"].as_str()?;
+        Some((name.to_owned(), PathBuf::from(executable)))
+    });
+    Ok(Built(found.collect()))
 }

@@ -13,6 +13,12 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How many times as long as its last answer took [`gently`] leaves the one asked alone.
+const GENTLE: u32 = 10;
+
+/// Longest pause of [`gently`].
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
 /// Waits a moment without asking anything.
 #[expect(
     clippy::disallowed_methods,
@@ -41,6 +47,26 @@ pub fn until<T>(
         }
         pause(PAUSE);
     }
+}
+
+/// Asks `question` until it answers `Some`, and pauses between two questions for several times as long as
+/// the answer took: for what is dear to answer while the one asked should be doing something else.
+///
+/// # Errors
+/// As [`until`].
+pub fn gently<T>(
+    what: &str,
+    patience: Duration,
+    mut question: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let mut last_took = Duration::ZERO;
+    until(what, patience, || {
+        pause((last_took * GENTLE).min(LONGEST_PAUSE));
+        let asked = Instant::now();
+        let answer = question();
+        last_took = asked.elapsed();
+        answer
+    })
 }
 
 /// Asks `question` until it equals `expected`.

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::binaries::Built;
 use crate::http::Http;
 use crate::mongo_server::MongoServer;
 use crate::pipeline::{self, Counts};
@@ -24,6 +25,10 @@ pub const MOST_REPLICAS: usize = 3;
 
 /// How long counts may stay as they are before nothing more is expected to come.
 const QUIET: Duration = Duration::from_secs(20);
+
+/// How long subscribers may take to be ready: one whose database was killed first stores what it holds, and
+/// may have to outwait who held it before.
+const READY_PATIENCE: Duration = Duration::from_mins(5);
 
 /// How long the offload of a test may take; the development build of its models is slow.
 const LAKE_PATIENCE: Duration = Duration::from_mins(5);
@@ -55,6 +60,9 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// What they are called.
+    pub const NAMES: [&str; 4] = ["broker", "subscriber", "api", "publisher"];
+
     /// Returns the development binaries.
     ///
     /// # Errors
@@ -63,12 +71,23 @@ impl Programs {
         Self::from(binaries::path)
     }
 
-    /// Builds them with a profile.
+    /// Builds them with a profile; those of `dev` may be ready-made, as [`Programs::dev`] takes them.
     ///
     /// # Errors
     /// When they cannot be built.
     pub fn built(profile: &str) -> Result<Self> {
-        Self::from(|program| binaries::build(program, profile))
+        if profile == "dev" {
+            return Self::dev();
+        }
+        Self::of(&binaries::build_all(&Self::NAMES, &[], profile)?)
+    }
+
+    /// Takes them from what was built.
+    ///
+    /// # Errors
+    /// When one is missing.
+    pub fn of(built: &Built) -> Result<Self> {
+        Self::from(|program| built.path(program))
     }
 
     fn from(path: impl Fn(&str) -> Result<PathBuf>) -> Result<Self> {
@@ -219,11 +238,19 @@ impl Services {
     }
 
     /// Waits until every subscriber has its session: a broker keeps nothing for one it does not know.
-    fn until_subscribed(&self) -> Result<()> {
+    fn until_subscribed(&mut self) -> Result<()> {
         for number in 0..self.options.subscribers {
-            let admin = Http::new(&self.admin_address(Part::Subscriber(number)))?;
-            poll::until("a subscription", poll::PATIENCE, || {
-                Ok((admin.get("/readyz")?.status == 200).then_some(()))
+            let part = Part::Subscriber(number);
+            let admin = Http::new(&self.admin_address(part))?;
+            let process = self.process(part)?;
+            poll::until("a subscription", READY_PATIENCE, || {
+                anyhow::ensure!(
+                    process.is_running()?,
+                    "{part:?} has ended by itself:\n{}",
+                    process.stderr()
+                );
+                let answer = admin.get("/readyz").ok();
+                Ok(answer.filter(|answer| answer.status == 200).map(drop))
             })?;
         }
         Ok(())
@@ -373,14 +400,18 @@ impl Services {
         pipeline::counts(self.http(0).context("there is no API")?)
     }
 
-    /// Waits until the first API counts `expected`; while it has no answer it is asked again.
+    /// Waits until the first API counts `expected`; while it has no answer it is asked again, gently: some
+    /// servers read a whole collection to count it.
     ///
     /// # Errors
     /// When it does not within `patience`.
     pub fn until_counts(&self, expected: Counts, patience: Duration) -> Result<()> {
-        poll::until_equal("the stored counts", patience, &Some(expected), || {
-            Ok(self.counts().ok())
-        })
+        let mut last = None;
+        let outcome = poll::gently("the stored counts", patience, || {
+            last = self.counts().ok();
+            Ok((last == Some(expected)).then_some(()))
+        });
+        outcome.with_context(|| format!("expected {expected:?}, last saw {last:?}"))
     }
 
     /// Waits until `expected` positions are counted, or until nothing has changed for a long while.
@@ -389,7 +420,7 @@ impl Services {
     /// When counts still change after `patience`.
     pub fn until_settled(&self, expected: u64, patience: Duration) -> Result<Counts> {
         let mut last = (Counts::default(), Instant::now());
-        poll::until("the stored counts to settle", patience, || {
+        poll::gently("the stored counts to settle", patience, || {
             if let Ok(counts) = self.counts() {
                 if counts != last.0 {
                     last = (counts, Instant::now());

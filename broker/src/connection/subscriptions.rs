@@ -150,7 +150,12 @@ impl<R, W> Connection<R, W> {
 
     /// Becomes a member of a group; tells whether it is one.
     fn share(&mut self, share: Share<'_>, options: Options, since: u64) -> bool {
-        let joined = self.shares.subscribe(share, options, since);
+        // Where this client stands if it has the filter for itself, so that it may give that up without loss.
+        let stands = match &self.source {
+            Source::Persistent(delivery) => delivery.stands(share.filter),
+            Source::Live(_) => None,
+        };
+        let joined = (self.shares).subscribe(share, options, stands.unwrap_or(since));
         if let Err(error) = &joined
             && let Some(suppressed) = self.front.warning.permit()
         {

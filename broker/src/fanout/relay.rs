@@ -215,8 +215,10 @@ impl Feeder {
     }
 
     fn publish(&mut self, bytes: Vec<u8>) -> Result<(), RelayError> {
+        // The router keeps thousands of small batches and counts their length: no capacity beside it.
+        let bytes = Bytes::from(bytes.into_boxed_slice());
         self.sender
-            .publish(Bytes::from_static(TOPIC.as_bytes()), Bytes::from(bytes))?;
+            .publish(Bytes::from_static(TOPIC.as_bytes()), bytes)?;
         Ok(())
     }
 }

@@ -91,6 +91,13 @@ impl Delivery {
         subscriptions.map(|subscription| subscription.filter.as_str())
     }
 
+    /// Returns the first record that is not done with for exactly this filter, if there is a subscription.
+    pub(crate) fn stands(&self, filter: &str) -> Option<u64> {
+        let mut subscriptions = self.session.subscriptions().iter();
+        let subscription = subscriptions.find(|there| there.filter == filter)?;
+        Some(subscription.since.max(self.session.next()))
+    }
+
     /// Returns the number of subscriptions.
     pub(crate) fn subscriptions(&self) -> usize {
         self.session.subscriptions().len()

@@ -22,6 +22,9 @@ struct Meta {
     version: u32,
     /// First sequence that was never sent; `None` while a member is connected, and so after a crash.
     sent_to: Option<u64>,
+    /// Whether the group waits for members; not written when it does not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    held: bool,
     /// Members with persistent sessions.
     members: Vec<Member>,
 }
@@ -50,6 +53,8 @@ pub(super) struct Roster {
     /// Members that are connected, with their numbers.
     connected: HashMap<Arc<str>, u64>,
     sent_to: Option<u64>,
+    /// Whether the group lasts without members.
+    held: bool,
 }
 
 impl Roster {
@@ -61,6 +66,7 @@ impl Roster {
         let Meta {
             version,
             sent_to,
+            held,
             members,
         } = serde_json::from_slice(meta)?;
         if version != VERSION {
@@ -71,6 +77,7 @@ impl Roster {
             persistent: members.map(|m| (m.client_id.into(), m.options)).collect(),
             connected: HashMap::new(),
             sent_to,
+            held,
         })
     }
 
@@ -83,6 +90,7 @@ impl Roster {
         let meta = Meta {
             version: VERSION,
             sent_to: self.sent_to,
+            held: self.held,
             members: members.collect(),
         };
         let json = serde_json::to_vec(&meta).expect("numbers and texts have a JSON form");
@@ -97,6 +105,16 @@ impl Roster {
     /// Notes up to where records were sent: `None` while a member is connected.
     pub(super) fn set_sent_to(&mut self, sent_to: Option<u64>) {
         self.sent_to = sent_to;
+    }
+
+    /// Tells whether the group lasts without members.
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Says whether the group lasts without members.
+    pub(super) fn set_held(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Tells whether there is room for a member, or it is one.
@@ -144,9 +162,9 @@ impl Roster {
         !self.connected.is_empty()
     }
 
-    /// Tells whether the group has no member at all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.connected.is_empty() && self.persistent.is_empty()
+    /// Tells whether the group is to end: it has no member at all and does not wait for any.
+    pub(super) fn is_over(&self) -> bool {
+        self.connected.is_empty() && self.persistent.is_empty() && !self.held
     }
 }
 
@@ -175,6 +193,11 @@ mod tests {
         let read = Roster::from_meta(&meta).unwrap();
         assert_eq!(read.persistent, roster.persistent);
         assert_eq!(read.sent_to(), Some(7));
+        assert!(!read.is_held());
+        roster.set_held(true);
+        let read = Roster::from_meta(&roster.to_meta()).unwrap();
+        assert!(read.is_held());
+        assert_eq!(read.persistent, roster.persistent);
         let newer = br#"{"version":2,"sent_to":null,"members":[]}"#;
         assert!(matches!(
             Roster::from_meta(newer),

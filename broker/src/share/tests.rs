@@ -16,8 +16,13 @@ fn metrics() -> ShareMetrics {
 }
 
 fn open(dir: &std::path::Path) -> (Log, Groups) {
+    open_holding(dir, &[])
+}
+
+fn open_holding(dir: &std::path::Path, names: &[&str]) -> (Log, Groups) {
     let (log, report) = Log::open(Arc::new(RealDisk), LogConfig::new(dir)).unwrap();
-    let groups = Groups::open(&log, report.next, metrics());
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let groups = Groups::open(&log, report.next, &Hold::new(&names), metrics());
     (log, groups)
 }
 
@@ -26,6 +31,11 @@ fn qos(qos: u8) -> Options {
         qos,
         ..Options::default()
     }
+}
+
+fn names(log: &Log) -> Vec<String> {
+    let cursors = log.cursors().list().into_iter();
+    cursors.map(|(name, _)| name).collect()
 }
 
 fn share(key: &str) -> Share<'_> {
@@ -64,13 +74,10 @@ async fn a_start_keeps_whom_it_can_and_ends_the_rest() {
     drop(log);
 
     let (log, groups) = open(dir.path());
-    let names: Vec<_> = log
-        .cursors()
-        .list()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    assert_eq!(names, ["session/there", "share/both/a", "share/newer/a"]);
+    assert_eq!(
+        names(&log),
+        ["session/there", "share/both/a", "share/newer/a"]
+    );
     let there: Arc<str> = "there".into();
     assert_eq!(groups.rejoin(&there).len(), 1);
     assert!(groups.rejoin(&"gone".into()).is_empty());
@@ -99,4 +106,53 @@ async fn groups_and_members_are_bounded() {
     }
     let crowded = groups.join(share("g/0"), &"one more".into(), true, qos(1), 0);
     assert_eq!(crowded.err(), Some(JoinError::TooManyMembers));
+}
+
+#[tokio::test]
+async fn held_groups_are_there_first_and_end_when_they_are_no_longer_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, groups) = open_holding(dir.path(), &["g", "h"]);
+    let of_g = [
+        "deliveries/+/location",
+        "fleet/+/events",
+        "test/deliverer_data",
+    ];
+    let expected = |name: &str| of_g.map(|filter| format!("share/{name}/{filter}"));
+    assert_eq!(names(&log), [expected("g"), expected("h")].concat());
+    assert_eq!(groups.0.metrics.groups.get(), 6);
+    let there: Arc<str> = "there".into();
+    put(&log, "session/there", "{}");
+    for filter in of_g {
+        for name in ["g", "h"] {
+            let key = format!("{name}/{filter}");
+            let joined = groups.join(share(&key), &there, true, qos(1), 7).unwrap();
+            groups.leave(&joined, &there, name == "g");
+        }
+    }
+    groups.forget("nobody");
+    drop(groups);
+    log.close().await.unwrap();
+    drop(log);
+
+    // The member stays in the one that has it; the other ends.
+    let (log, _groups) = open(dir.path());
+    let left = [&["session/there".to_owned()][..], &expected("h")].concat();
+    assert_eq!(names(&log), left);
+    let meta = log.cursors().get(&left[1]).unwrap().meta;
+    assert!(!Roster::from_meta(&meta).unwrap().is_held());
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_read_is_not_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, groups) = open(dir.path());
+    let newer = r#"{"version":2,"sent_to":null,"members":[]}"#;
+    put(&log, "share/g/fleet/+/events", newer);
+    drop(groups);
+    log.close().await.unwrap();
+    drop(log);
+    let (log, groups) = open_holding(dir.path(), &["g"]);
+    assert_eq!(groups.0.metrics.groups.get(), 2);
+    let meta = log.cursors().get("share/g/fleet/+/events").unwrap().meta;
+    assert_eq!(meta, newer);
 }

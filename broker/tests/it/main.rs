@@ -16,6 +16,7 @@ mod conformance;
 mod exactly_once;
 mod foreign;
 mod fuzz;
+mod hold;
 mod idle;
 mod kill;
 mod limits;

@@ -9,6 +9,9 @@ pub const INGEST_FILTERS: [&str; 3] = [
     "test/deliverer_data",
 ];
 
+/// The group in which subscribers share what comes on [`INGEST_FILTERS`], and the name of the only one's session.
+pub const INGEST_GROUP: &str = "lastmile-subscriber";
+
 /// What a topic carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TopicKind<'a> {

@@ -4,7 +4,8 @@
 //! broker sent them. What is unacknowledged when a connection is lost is sent again by the broker on the
 //! next one, so the same message may be seen twice; acks of an older connection are then ignored.
 //!
-//! Filters are subscribed again on every connection, because a broker may have forgotten the session.
+//! Filters are subscribed again on every connection, because a broker may have forgotten the session. What
+//! is done where shared subscriptions may or may not be had is in [`subscribing`].
 //!
 //! Bound: [`ConsumerOptions::capacity`] bytes wait for [`Consumer::next`], and one read and one packet more.
 //! At the bound the socket is no longer read: the broker's own queue or log takes over. Pings go on, so the
@@ -14,6 +15,7 @@
 mod connection;
 mod driver;
 mod queue;
+mod subscribing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +39,9 @@ pub struct ConsumerOptions {
     /// What it subscribes to, with QoS 1; `$share/<group>/<filter>` where the broker knows shared
     /// subscriptions.
     pub filters: Vec<String>,
+    /// What it subscribes to where the broker refuses `filters`. A session of an earlier day may have these:
+    /// they are given up once `filters` are granted, which take their place. Default none.
+    pub instead: Vec<String>,
     /// Most bytes of messages that wait for [`Consumer::next`], their place in memory included; default
     /// 16 MiB.
     pub capacity: usize,
@@ -51,6 +56,7 @@ impl ConsumerOptions {
         Self {
             connect,
             filters: filters.into_iter().map(Into::into).collect(),
+            instead: Vec::new(),
             capacity: 16 << 20,
         }
     }

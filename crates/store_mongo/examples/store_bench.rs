@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::{StreamExt, TryStreamExt, future, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{DateTime, RawDocumentBuf, doc, serialize_to_raw_document_buf};
 use mongodb::options::{Acknowledgment, CollectionOptions, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
@@ -18,6 +18,7 @@ use serde::Serialize;
 use store::conformance::build::{Chance, batch, position};
 use store::{Batch, Writer};
 use store_mongo::{MongoStore, Options};
+use tokio::task::JoinSet;
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -193,7 +194,7 @@ async fn measure(plan: &Plan, how: How, round: usize) -> Fallible<f64> {
                 Fallible::Ok(())
             }
         });
-        timed(plan, &server, tasks.map(tokio::spawn)).await?
+        timed(plan, &server, tasks).await?
     } else {
         let durable = WriteConcern::builder()
             .w(Acknowledgment::Majority)
@@ -214,7 +215,7 @@ async fn measure(plan: &Plan, how: How, round: usize) -> Fallible<f64> {
         let tasks = work
             .into_iter()
             .map(|batches| insert(rows.clone(), batches));
-        timed(plan, &server, tasks.map(tokio::spawn)).await?
+        timed(plan, &server, tasks).await?
     };
     database.drop().await?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
@@ -228,16 +229,15 @@ async fn measure(plan: &Plan, how: How, round: usize) -> Fallible<f64> {
     Ok(count / took)
 }
 
-type Task = tokio::task::JoinHandle<Fallible<()>>;
-
 /// Waits for tasks; returns wall time and CPU of client and server, in seconds.
 async fn timed(
     plan: &Plan,
     server: &impl Fn(&Plan) -> Fallible<f64>,
-    tasks: impl Iterator<Item = Task>,
+    tasks: impl Iterator<Item = impl Future<Output = Fallible<()>> + Send + 'static>,
 ) -> Fallible<(f64, f64, f64)> {
     let (client_before, server_before, began) = (cpu("self")?, server(plan)?, Instant::now());
-    for task in future::join_all(tasks).await {
+    let mut running: JoinSet<Fallible<()>> = tasks.collect();
+    while let Some(task) = running.join_next().await {
         task??;
     }
     let took = began.elapsed().as_secs_f64();

@@ -7,8 +7,8 @@
 //!
 //! 1. Wait a moment for the other writer to commit, unless nobody is left to.
 //! 2. Fence it. Its `committed` is then final, and what it leaves unproven is nobody's.
-//! 3. Take each such row over: `{_id, w: old, s: old}` becomes `{w: me, s: a fresh number}`. Of several that try
-//!    one finds the row as it was; the others look again.
+//! 3. Take each such row over: `{w: old, s: old}`, which no other row ever was, becomes `{w: me, s: a fresh
+//!    number}`. Of several that try one finds the row as it was; the others look again.
 //!
 //! A row that was taken over is new to its batch: the attempt that inserted it was never counted.
 //!
@@ -245,7 +245,8 @@ impl Contest<'_> {
             taken.insert(index, fresh);
             updates.push(Update {
                 collection: rows_of(table),
-                filter: doc! { "_id": self.rows.id(index), "w": writer, "s": seq },
+                // One index answers this; with the `_id` besides some servers read all rows.
+                filter: doc! { "w": writer, "s": seq },
                 change: Change::Set(doc! { "w": &self.identity.id, "s": fresh.cast_signed() }),
             });
         }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mongodb::bson::{Document, RawDocumentBuf};
-use mongodb::options::{
-    Acknowledgment, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
-};
+use mongodb::options::{CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection, Database};
 use store::LakeTable;
 
@@ -40,17 +38,9 @@ pub(crate) fn rows_of(table: LakeTable) -> &'static str {
     }
 }
 
-/// Returns what every write waits for.
-pub(crate) fn durable() -> WriteConcern {
-    WriteConcern::builder()
-        .w(Acknowledgment::Majority)
-        .journal(true)
-        .build()
-}
-
-fn options(read: ReadConcern) -> CollectionOptions {
+fn options(tuning: &Tuning, read: ReadConcern) -> CollectionOptions {
     CollectionOptions::builder()
-        .write_concern(durable())
+        .write_concern(tuning.durable())
         .read_concern(read)
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .build()
@@ -77,7 +67,10 @@ impl Store {
     /// `bulk` tells whether the server knows the bulk write of `MongoDB` 8.0.
     pub(crate) fn new(client: Client, database: &str, bulk: bool, tuning: Tuning) -> Self {
         let database = client.database(database);
-        let last = |name| database.collection_with_options(name, options(ReadConcern::majority()));
+        let last = |name| {
+            let majority = options(&tuning, ReadConcern::majority());
+            database.collection_with_options(name, majority)
+        };
         Self {
             shared: Arc::new(Shared {
                 last_positions: last(LAST_POSITIONS),
@@ -118,14 +111,14 @@ impl Store {
     pub(crate) fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
         self.shared
             .database
-            .collection_with_options(name, options(ReadConcern::majority()))
+            .collection_with_options(name, options(self.tuning(), ReadConcern::majority()))
     }
 
     /// Returns a collection that reads the newest state of the primary, which may yet be rolled back.
     pub(crate) fn newest<T: Send + Sync>(&self, name: &str) -> Collection<T> {
         self.shared
             .database
-            .collection_with_options(name, options(ReadConcern::local()))
+            .collection_with_options(name, options(self.tuning(), ReadConcern::local()))
     }
 
     pub(crate) fn documents(&self, name: &str) -> Collection<Document> {

@@ -192,3 +192,32 @@ pub(crate) fn is_duplicate(error: &Error) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_says_what_to_do() {
+        let expected = [
+            // Elections, shutdowns, a lost primary, a full queue, a timeout, a full disk, refused credentials.
+            (
+                ErrorKind::Unavailable,
+                &[
+                    6, 64, 91, 189, 10_107, 11_600, 11_602, 13_435, 50, 14_031, 13, 18,
+                ][..],
+            ),
+            // A document that is too large, or that a validator refuses.
+            (ErrorKind::Invalid, &[2, 121, 10_334]),
+            (ErrorKind::Data, &[85, 86]),
+            // A command that no server should refuse: failed to parse, unknown.
+            (ErrorKind::Internal, &[9, 59]),
+        ];
+        for (kind, codes) in expected {
+            for &code in codes {
+                assert_eq!(kind_of_code(code), kind, "{code}");
+                assert_eq!(Failure::of_document(code, "m").kind, kind, "{code}");
+            }
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! Last positions: the greatest of a batch for each order and deliverer, written under a guard of recency.
 //!
-//! The guard is in the filter: `{_id, recency: {$lt: new}}` with an upsert. A document that is newer, or the
-//! same, does not match; the upsert then fails on its `_id`, which means "older". Two writers may also insert
-//! the first last position of an order at once; the one that fails looks the same, so each failure is tried
-//! once more: by then the document is there and the filter alone decides.
+//! The guard is in the update, a pipeline that puts the new document only in place of one that is less recent,
+//! or of none. It is not in the filter, which names the `_id` alone: not every server that speaks MongoDB's
+//! protocol takes the index of `_id` when the filter asks for more. Two writers may insert the first last position
+//! of an order at once; the one that fails on the `_id` is tried once more: by then the document is there.
 //!
 //! Duplicates take part as well: the attempt that stored them may have died before this step.
 
@@ -75,9 +75,13 @@ fn update(
     let recency = key::recency(recency);
     let document = serialize_to_document(&PositionRow::last(position, &recency))
         .map_err(|error| Failure::data(format!("a position does not fit a document: {error}")))?;
+    // What is missing compares as less than any string. What clients sent is literal: never read as an
+    // expression.
+    let is_newer = doc! { "$lt": ["$recency", { "$literal": recency }] };
+    let greater = doc! { "$cond": [is_newer, { "$literal": document }, "$$ROOT"] };
     Ok(Update {
         collection,
-        filter: doc! { "_id": id, "recency": { "$lt": recency } },
-        change: Change::ReplaceOrInsert(document),
+        filter: doc! { "_id": id },
+        change: Change::ComputeOrInsert(doc! { "$replaceWith": greater }),
     })
 }

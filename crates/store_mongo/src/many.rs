@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use mongodb::Namespace;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, doc, serialize_to_bson};
 use mongodb::error::ErrorKind as Driver;
-use mongodb::options::{ReplaceOneModel, UpdateOneModel, WriteModel};
+use mongodb::options::{UpdateOneModel, WriteModel};
 use serde::Deserialize;
 
-use crate::database::{Store, answer, durable, within};
+use crate::database::{Store, answer, within};
 use crate::error::{DUPLICATE_KEY, Failure, Outcome};
 
 /// Statements in one command. The server takes 100,000, but a reply may not name more than 16 MB of errors,
@@ -26,8 +26,8 @@ const COMMANDS: usize = 2;
 /// What an update does to the document it finds.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    /// Replaces it, or is inserted when none is found.
-    ReplaceOrInsert(Document),
+    /// Replaces it by what this stage of a pipeline makes of it, or of nothing when none is found.
+    ComputeOrInsert(Document),
     /// Sets these fields, when one is found.
     Set(Document),
 }
@@ -76,10 +76,10 @@ async fn bulk(store: &Store, updates: &[Update], part: &[usize]) -> Outcome<Vec<
             let namespace = Namespace::new(store.database().name(), update.collection);
             let filter = update.filter.clone();
             match &update.change {
-                Change::ReplaceOrInsert(document) => ReplaceOneModel::builder()
+                Change::ComputeOrInsert(stage) => UpdateOneModel::builder()
                     .namespace(namespace)
                     .filter(filter)
-                    .replacement(document.clone())
+                    .update(vec![stage.clone()])
                     .upsert(true)
                     .build()
                     .into(),
@@ -96,7 +96,7 @@ async fn bulk(store: &Store, updates: &[Update], part: &[usize]) -> Outcome<Vec<
         .client()
         .bulk_write(models)
         .ordered(false)
-        .write_concern(durable());
+        .write_concern(store.tuning().durable());
     let Err(error) = within(written).await? else {
         return Ok(Vec::new());
     };
@@ -143,19 +143,21 @@ async fn command(
         .map(|&index| {
             let filter = updates[index].filter.clone();
             let statement = match &updates[index].change {
-                Change::ReplaceOrInsert(document) => {
-                    doc! { "q": filter, "u": document.clone(), "upsert": true }
+                Change::ComputeOrInsert(stage) => {
+                    doc! { "q": filter, "u": [stage.clone()], "upsert": true }
                 }
                 Change::Set(fields) => doc! { "q": filter, "u": { "$set": fields.clone() } },
             };
             Bson::Document(statement)
         })
         .collect();
+    let concern = serialize_to_bson(&store.tuning().durable())
+        .map_err(|error| Failure::data(format!("the write concern has no form: {error}")))?;
     let command = doc! {
         "update": name,
         "updates": statements,
         "ordered": false,
-        "writeConcern": { "w": "majority", "j": true },
+        "writeConcern": concern,
     };
     let reply = answer(store.database().run_command(command)).await?;
     let reply: Reply = mongodb::bson::deserialize_from_document(reply)

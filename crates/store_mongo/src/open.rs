@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use mongodb::bson::doc;
+use mongodb::event::EventHandler;
+use mongodb::event::command::CommandEvent;
 use mongodb::options::ClientOptions;
 use mongodb::{Client, error};
 use store::{ErrorKind, StoreError};
@@ -50,6 +52,13 @@ async fn open(options: &Options, tuning: Tuning) -> Outcome<MongoStore> {
         .get_or_insert(options.timeout);
     // See `writer`: a statement must not be sent twice under one sequence.
     client_options.retry_writes = Some(false);
+    if let Some(watch) = tuning.watch.clone() {
+        client_options.command_event_handler = Some(EventHandler::callback(move |event| {
+            if let CommandEvent::Started(started) = event {
+                watch(&started.command_name, &started.command);
+            }
+        }));
+    }
     let named = options.database.clone();
     let database = named
         .or_else(|| client_options.default_database.clone())

@@ -116,7 +116,8 @@ async fn version(store: &Store) -> Outcome<()> {
     };
     if version != VERSION {
         return Err(Failure::data(format!(
-            "the database {} has schema version {version}; this program knows {VERSION}",
+            "the database {} has schema version {version}; this program knows {VERSION}: run the program that \
+             wrote it, or a newer one",
             store.database().name()
         )));
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use mongodb::bson::{Document, doc};
+use mongodb::options::{Acknowledgment, WriteConcern};
 
 /// A place in an append where a test may stop it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Point {
 
 type Stop = dyn Fn(Point) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
+type Watch = dyn Fn(&str, &Document) + Send + Sync;
+
 /// Choices for tests.
 #[derive(Clone, Default)]
 pub struct Tuning {
@@ -24,6 +27,10 @@ pub struct Tuning {
     pub bulk_write: Option<bool>,
     /// Lets a fenced writer commit, which breaks the store: a negative control.
     pub ignore_fences: bool,
+    /// Lets one server acknowledge a write before its journal has it: a negative control.
+    pub acknowledge_early: bool,
+    /// Called with the name and the body of each command before it is sent.
+    pub watch: Option<Arc<Watch>>,
     /// Called at each [`Point`]; the append goes on when its future is done.
     pub stop: Option<Arc<Stop>>,
 }
@@ -33,6 +40,7 @@ impl fmt::Debug for Tuning {
         f.debug_struct("Tuning")
             .field("bulk_write", &self.bulk_write)
             .field("ignore_fences", &self.ignore_fences)
+            .field("acknowledge_early", &self.acknowledge_early)
             .finish_non_exhaustive()
     }
 }
@@ -45,6 +53,16 @@ impl Tuning {
         } else {
             doc! { "_id": id, "fenced": { "$ne": true } }
         }
+    }
+
+    /// Returns what every write waits for.
+    pub(crate) fn durable(&self) -> WriteConcern {
+        let (w, journal) = if self.acknowledge_early {
+            (Acknowledgment::Nodes(1), false)
+        } else {
+            (Acknowledgment::Majority, true)
+        };
+        WriteConcern::builder().w(w).journal(journal).build()
     }
 
     pub(crate) async fn reach(&self, point: Point) {

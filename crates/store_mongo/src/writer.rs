@@ -112,3 +112,35 @@ impl store::Writer for MongoStore {
             .map_err(|failure| failure.during("sync"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    async fn attempts(failure: impl Fn() -> Failure) -> (u32, ErrorKind) {
+        let attempts = Cell::new(0);
+        let outcome: Outcome<()> = persist(|| {
+            attempts.set(attempts.get() + 1);
+            std::future::ready(Err(failure()))
+        })
+        .await;
+        (attempts.get(), outcome.unwrap_err().kind)
+    }
+
+    #[tokio::test]
+    async fn only_what_may_pass_is_tried_again_and_not_for_ever() {
+        let passing = attempts(|| Failure::unavailable("an election")).await;
+        assert_eq!(passing, (3, ErrorKind::Unavailable));
+        let waited = || Failure {
+            waited: true,
+            ..Failure::unavailable("no server")
+        };
+        assert_eq!(attempts(waited).await, (1, ErrorKind::Unavailable));
+        let damage = attempts(|| Failure::data("no position")).await;
+        assert_eq!(damage, (1, ErrorKind::Data));
+        let conflict = attempts(|| Failure::conflict("fenced")).await;
+        assert_eq!(conflict, (1, ErrorKind::Conflict));
+    }
+}

@@ -24,13 +24,28 @@ install_packages() {
   say "    $(docker compose version)"
 }
 
+# clear_stack: removes what a run leaves in the engine; one that was cut off did not do it itself.
+clear_stack() {
+  docker ps --quiet --all | xargs --no-run-if-empty docker rm --force --volumes >/dev/null 2>&1
+  docker volume ls --quiet --filter label=com.docker.compose.project=lastmile | xargs --no-run-if-empty docker volume rm >/dev/null 2>&1
+}
+
+# unmount_all: what an engine has mounted under the folder, deepest first.
+unmount_all() {
+  local mount
+  awk -v under="$work/" 'index($2, under) == 1 { print $2 }' /proc/mounts | sort -r | while IFS= read -r mount; do
+    umount "$mount" 2>/dev/null
+  done
+}
+
 start_engine() {
   local _
+  unmount_all
   ip netns add "$ns" || return 1
   inside ip link set lo up
   rm -f "$work/engine/docker.pid"
   # In a network of its own: neither this machine's firewall nor its ports change.
-  nice -n 10 nsenter --net="$netns" setsid dockerd --data-root "$work/engine/data" --exec-root "$work/engine/run" \
+  nsenter --net="$netns" setsid dockerd --data-root "$work/engine/data" --exec-root "$work/engine/run" \
     --pidfile "$work/engine/docker.pid" --host "$DOCKER_HOST" >"$logs/dockerd.log" 2>&1 </dev/null &
   setsid slirp4netns --netns-type=path --configure --mtu=65520 --disable-host-loopback "$netns" tap0 \
     >"$logs/slirp4netns.log" 2>&1 </dev/null &
@@ -40,18 +55,18 @@ start_engine() {
     sleep 0.5
   done
   docker info >/dev/null 2>&1 || wrong "the engine does not answer: $(tail -n 3 "$logs/dockerd.log")" || return 1
+  clear_stack
   say "    Docker Engine $(docker version --format '{{.Server.Version}}')"
 }
 
 slirp_pid=''
 # stop_engine: ends what start_engine began; harmless when it did not get far.
 stop_engine() {
-  local pid _ mount
+  local pid _
   pid=$(cat "$work/engine/docker.pid" 2>/dev/null)
   if [ -n "$pid" ] && grep -qa dockerd "/proc/$pid/cmdline" 2>/dev/null; then
-    # A run that failed leaves its stack; a later one must find none.
-    docker ps --quiet --all | xargs --no-run-if-empty docker rm --force --volumes >/dev/null 2>&1
-    docker volume ls --quiet --filter label=com.docker.compose.project=lastmile | xargs --no-run-if-empty docker volume rm >/dev/null 2>&1
+    # A run that failed leaves its stack.
+    clear_stack
     kill "$pid"
     for _ in {1..150}; do
       [ -e "/proc/$pid/root" ] || break
@@ -60,10 +75,7 @@ stop_engine() {
     [ ! -e "/proc/$pid/root" ] || kill -KILL "$pid"
   fi
   [ -z "$slirp_pid" ] || kill "$slirp_pid" 2>/dev/null
-  # Deepest first.
-  awk -v under="$work/" 'index($2, under) == 1 { print $2 }' /proc/mounts | sort -r | while IFS= read -r mount; do
-    umount "$mount" 2>/dev/null
-  done
+  unmount_all
   ip netns del "$ns" 2>/dev/null
   say "    engine stopped"
 }

@@ -73,7 +73,10 @@ first_start() {
   grep -q 'acknowledged  60 ' "$logs/start.log" || wrong "60 acknowledged positions were expected" || return 1
   grep -q 'stored        60$' "$logs/start.log" || wrong "60 stored positions were expected" || return 1
   acknowledged=60
-  (cd "$src" && inside ./start.sh --docker) >"$logs/start-again.log" 2>&1 || return 1
+  # Without --docker: it must find by itself that Docker works.
+  (cd "$src" && inside ./start.sh) >"$logs/start-again.log" 2>&1 || return 1
+  grep '^Docker works here\|already running' "$logs/start-again.log" | sed 's/^/    | again: /'
+  grep -q '^Docker works here' "$logs/start-again.log" || wrong "without --docker it does not take Docker" || return 1
   grep -q 'already running' "$logs/start-again.log" || wrong "a second start does not say that it runs" || return 1
   [ "$(stored)" = 60 ] || wrong "a second start sent something"
 }
@@ -111,12 +114,14 @@ publish() {
   say "    $name: $acked acknowledged"
 }
 
-# settle: waits until as much is stored as was acknowledged; more would be something counted twice.
+# settle: waits until as much is stored as was acknowledged, as long as it becomes more within two minutes; more
+# than acknowledged would be something counted twice.
 settle() {
-  local now='' _
-  for _ in {1..240}; do
+  local now='' before='' quiet=$SECONDS
+  while [ $((SECONDS - quiet)) -lt 120 ]; do
     now=$(stored 2>/dev/null)
     [ "${now:-0}" -lt "$acknowledged" ] || break
+    if [ "$now" != "$before" ]; then before=$now quiet=$SECONDS; fi
     sleep 0.5
   done
   say "    stored $now, acknowledged $acknowledged"
@@ -208,9 +213,9 @@ healthy() {
 }
 
 check_kills() {
-  local service id pid begun load restarts
+  local service id pid begun load restarts over=''
   local begun_all=$SECONDS
-  publish kills --rate 100 --duration 100s --connections 8 --give-up 120s &
+  publish kills --rate 100 --duration 150s --connections 8 --give-up 120s &
   load=$!
   sleep 3
   for service in "${services[@]}"; do
@@ -222,6 +227,7 @@ check_kills() {
       restarts=$(docker inspect --format '{{.RestartCount}}' "$id")
       pid=$(docker inspect --format '{{.State.Pid}}' "$id")
       begun=$SECONDS
+      kill -0 "$load" 2>/dev/null || over=' (the load was over)'
       kill -KILL "$pid" || return 1
       # Docker must have seen the death before its health counts.
       until [ "$(docker inspect --format '{{.RestartCount}}' "$id")" -gt "$restarts" ]; do
@@ -229,7 +235,7 @@ check_kills() {
         sleep 0.2
       done
       healthy "$id" || wrong "$service did not become healthy again" || return 1
-      say "    $service (process $pid) killed, healthy again after $((SECONDS - begun)) s"
+      say "    $service (process $pid) killed, healthy again after $((SECONDS - begun)) s$over"
     done
   done
   wait "$load" || return 1
@@ -241,7 +247,7 @@ check_kills() {
 
 # in_lake TABLE: rows of it, as lake_ingest's own query engine counts them.
 in_lake() {
-  dc exec -T lake_ingest lake_ingest --log warn query "SELECT count(*) AS n FROM $1" 2>>"$logs/lake.log" | grep -oE '[0-9]+' | tail -n 1
+  dc exec -T lake_ingest lake_ingest --log warn query --format csv "SELECT count(*) AS n FROM $1" 2>>"$logs/lake.log" | sed -n 2p | tr -cd 0-9
 }
 
 check_lake() {
@@ -305,6 +311,19 @@ check_down_and_up() {
   say "    up in $((SECONDS - begun)) s"
   settle && verify burst && verify kills || return 1
   publish after --burst 2000 --connections 4 && settle && verify after && check_lake
+}
+
+# check_early: on new volumes, what devices send before the first subscriber ever came is not lost.
+check_early() {
+  dc --profile '*' down --volumes >"$logs/early.log" 2>&1 || return 1
+  acknowledged=0
+  dc up --detach --wait --wait-timeout 60 broker >>"$logs/early.log" 2>&1 || wrong "see $logs/early.log" || return 1
+  [ "$(docker ps --quiet | wc -l)" = 1 ] || wrong "more than the broker runs" || return 1
+  # Its volume is made as Compose makes it.
+  dc run --rm --no-deps -T publisher publisher --version >>"$logs/early.log" 2>&1 || wrong "see $logs/early.log" || return 1
+  publish early --burst 1000 --connections 4 || return 1
+  dc up --detach --wait --wait-timeout 300 >>"$logs/early.log" 2>&1 || wrong "see $logs/early.log" || return 1
+  settle && verify early
 }
 
 check_stop() {

@@ -40,9 +40,15 @@ async fn one_run_fills_a_bucket_that_models_queries_and_status_read() {
 
     let (code, _, err) = run(command(), &["--once"]);
     assert!(code == 1 && err.contains("does not exist"), "{code} {err}");
-    assert!(err.contains("--s3-create-bucket") && !err.contains("hunter2"), "{err}");
+    assert!(
+        err.contains("--s3-create-bucket") && !err.contains("hunter2"),
+        "{err}"
+    );
 
-    let (code, out, err) = run(command(), &["--once", "--s3-create-bucket", "--summary", "json"]);
+    let (code, out, err) = run(
+        command(),
+        &["--once", "--s3-create-bucket", "--summary", "json"],
+    );
     assert_eq!(code, 0, "{err}");
     let summary: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(summary.pointer("/offload/tables/0/rows"), Some(&120.into()));
@@ -55,10 +61,18 @@ async fn one_run_fills_a_bucket_that_models_queries_and_status_read() {
 
     let sql = "SELECT count(*) AS n, sum(lat) AS s FROM final.vehicle_position_data";
     let (code, out, err) = run(command(), &["query", sql, "--format", "json"]);
-    assert_eq!((code, out.as_str()), (0, "[{\"n\":125,\"s\":6500.0}]\n"), "{err}");
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "[{\"n\":125,\"s\":6500.0}]\n"),
+        "{err}"
+    );
     let (_, out, err) = run(command(), &["status", "--format", "json"]);
     let status: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(status.pointer("/watermarks/0/in_lake"), Some(&125.into()), "{err}");
+    assert_eq!(
+        status.pointer("/watermarks/0/in_lake"),
+        Some(&125.into()),
+        "{err}"
+    );
     assert_eq!(status.pointer("/lake/0/rows"), Some(&125.into()));
     assert!(!data.path().join("lake").exists());
 }
@@ -72,8 +86,14 @@ async fn settings_are_shown_without_secrets_and_an_absent_service_is_named() {
     drop(closed);
     let command = || over_s3(data.path(), &nobody, "s3://bucket/fleet");
     let (code, out, _) = run(command(), &["--print-config", "--s3-endpoint", &nobody]);
-    assert!(code == 0 && out.contains("s3://bucket/fleet") && out.contains(&nobody), "{out}");
+    assert!(
+        code == 0 && out.contains("s3://bucket/fleet") && out.contains(&nobody),
+        "{out}"
+    );
     assert!(!out.contains("hunter2"), "{out}");
     let (code, _, err) = run(command(), &["query", "SELECT 1"]);
-    assert!(code == 1 && err.contains(&nobody) && err.contains("cannot be reached"), "{code} {err}");
+    assert!(
+        code == 1 && err.contains(&nobody) && err.contains("cannot be reached"),
+        "{code} {err}"
+    );
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use model::topic::INGEST_GROUP;
 use mqtt_client::BrokerUrl;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use service::{ByteSize, Common, Problems};
@@ -19,16 +20,22 @@ pub struct MqttSettings {
     /// out [default: port 1883 of this machine]
     #[arg(long, env = "LASTMILE_BROKER", value_name = "URL")]
     pub broker: Option<String>,
-    /// Name of the persistent session at the broker: the same after every restart, used by one process at
-    /// a time. Another name is another session, and begins with what comes from then on
+    /// Name of the subscription at the broker: the group of `$share/ID/...` and the beginning of the sessions'
+    /// names, the only one's whole name. The same after every restart. Another name is another subscription, and
+    /// begins with what comes from then on, or with all that the broker holds for it (--hold-for of the broker)
     /// [default: lastmile-subscriber]
     #[arg(long, env = "LASTMILE_CLIENT_ID", value_name = "ID")]
     pub client_id: Option<String>,
-    /// Connections to the broker, each with a pipeline and a store writer of its own. More than one share the
-    /// messages by a shared subscription ($share), which the broker must know. Another number is other
+    /// Connections to the broker, each with a pipeline and a store writer of its own. More than one need a
+    /// broker that knows shared subscriptions ($share). With a broker not of this project another number is other
     /// sessions: stop when all is stored, or their messages wait for the old number [default: 1]
     #[arg(long, env = "LASTMILE_CONNECTIONS", value_name = "N")]
     pub connections: Option<usize>,
+    /// How one connection without a replica number subscribes. `auto`: it shares ($share), as several do, and
+    /// where the broker refuses that, plainly. `plain`: for brokers that keep plain subscriptions more safely than
+    /// shared ones, or take $share for a topic like any other, and so deliver nothing [default: auto]
+    #[arg(long, env = "LASTMILE_SUBSCRIPTION", value_name = "auto|plain")]
+    pub subscription: Option<Subscription>,
     /// Which of several subscribers this is, for they share the messages and each needs sessions of its own:
     /// `none` when it is the only one, a number that no other has, or `auto` to lease the lowest free number in
     /// the store, renewed every 4 s and lost after 15 s of silence [default: none]
@@ -46,6 +53,18 @@ pub struct MqttSettings {
     #[cfg(debug_assertions)]
     #[arg(long, hide = true, num_args = 0, default_missing_value = "true")]
     pub unsafe_ack_before_commit: Option<bool>,
+}
+
+/// How the only connection subscribes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Subscription {
+    /// Sharing, and where that is refused for itself alone.
+    #[default]
+    Auto,
+    /// For itself alone.
+    Plain,
 }
 
 /// Which of several subscribers on one broker a process is.
@@ -122,6 +141,8 @@ pub struct MqttConfig {
     pub client_id: String,
     /// Number of connections.
     pub connections: usize,
+    /// How the only connection subscribes.
+    pub subscription: Subscription,
     /// Which of several subscribers this is.
     pub replica: Replica,
     /// Most bytes waiting for a batch, for each connection.
@@ -160,8 +181,9 @@ impl MqttConfig {
                 .port(),
             client_id: settings
                 .client_id
-                .unwrap_or_else(|| "lastmile-subscriber".to_owned()),
+                .unwrap_or_else(|| INGEST_GROUP.to_owned()),
             connections: settings.connections.unwrap_or(1),
+            subscription: settings.subscription.unwrap_or_default(),
             replica: settings.replica.unwrap_or_default(),
             receive_buffer: settings.receive_buffer.unwrap_or(ByteSize::mib(16)),
             max_packet_size: settings.max_packet_size.unwrap_or(ByteSize::mib(1)),
@@ -178,6 +200,13 @@ impl MqttConfig {
             problems.add(
                 "connections",
                 format!("is {connections}; give 1 to {MOST_CONNECTIONS}"),
+            );
+        }
+        let is_several = config.connections > 1 || config.replica != Replica::None;
+        if config.subscription == Subscription::Plain && is_several {
+            problems.add(
+                "subscription",
+                "is plain, and then there is one connection; give --connections 1 and --replica none",
             );
         }
         if !(1 << 16..=1 << 32).contains(&config.receive_buffer.as_u64()) {
@@ -203,6 +232,24 @@ mod tests {
         assert_eq!("".parse(), Ok(Replica::None));
         for wrong in ["-1", "65536", "Auto", "one"] {
             assert_eq!(wrong.parse::<Replica>(), Err(ReplicaError), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn several_cannot_subscribe_plainly() {
+        let plain = |connections, replica| {
+            let settings = MqttSettings {
+                subscription: Some(Subscription::Plain),
+                connections,
+                replica,
+                ..MqttSettings::default()
+            };
+            MqttConfig::resolve(settings, &Common::new("d"))
+        };
+        assert_eq!(plain(None, None).unwrap().subscription, Subscription::Plain);
+        for (connections, replica) in [(Some(2), None), (None, Some(Replica::Number(0)))] {
+            let problems = plain(connections, replica).unwrap_err().to_string();
+            assert!(problems.contains("subscription"), "{problems}");
         }
     }
 

@@ -14,6 +14,7 @@ use store::Writer;
 use super::{Handle, share};
 use crate::members::{Member, Members};
 use crate::pipeline;
+use crate::settings::Subscription;
 use crate::source::MqttSource;
 use crate::store_batch::BatchWriter;
 use crate::{Config, MqttConfig};
@@ -30,9 +31,14 @@ struct Undeliverable {
 /// Stores what a broker sends on [`INGEST_FILTERS`], and acknowledges it once it is stored. There is one
 /// connection for each of `writers`.
 ///
-/// Alone, that is with one connection and no `replica`, it takes plain subscriptions in the session
-/// `client_id`, which every broker has. Otherwise each connection is a member of the shared subscription
-/// `$share/client_id/...` with the session `client_id-replica-connection`.
+/// Each connection is a member of the shared subscription `$share/client_id/...`: a broker can have that before
+/// its first member comes, so that nothing is missed. The session of one that is alone, with one connection and
+/// no `replica`, is `client_id`, of others `client_id-replica-connection`; a number of members is changed without
+/// loss where the group holds the messages and not the sessions.
+///
+/// One that is alone takes plain subscriptions where the broker refuses shared ones, or when told to. Where it
+/// has plain ones from before, it gives them up once it is a member. Until then, and for what the broker had
+/// for both, messages come twice, which is harmless: they are stored once.
 ///
 /// Told to stop, the subscriber stores and acknowledges what it has taken; the broker keeps the rest for
 /// these sessions.
@@ -86,14 +92,21 @@ pub fn start_from_mqtt(
 /// Says how to connect; `member` is the replica and the number of the connection.
 fn consumer_options(mqtt: &MqttConfig, member: Option<(u16, usize)>) -> ConsumerOptions {
     let id = &mqtt.client_id;
-    let (client_id, prefix) = match member {
-        None => (id.clone(), String::new()),
-        Some((replica, number)) => (format!("{id}-{replica}-{number}"), format!("$share/{id}/")),
+    let client_id = match member {
+        None => id.clone(),
+        Some((replica, number)) => format!("{id}-{replica}-{number}"),
     };
     let mut connect = ConnectOptions::from_url(&mqtt.broker.0, mqtt.default_port, client_id);
     connect.max_packet_size = mqtt.max_packet_size.as_usize();
-    let filters = INGEST_FILTERS.map(|filter| format!("{prefix}{filter}"));
-    let mut options = ConsumerOptions::new(connect, filters);
+    let shared = INGEST_FILTERS.map(|filter| format!("$share/{id}/{filter}"));
+    let mut options = match (member, mqtt.subscription) {
+        (Some(_), _) => ConsumerOptions::new(connect, shared),
+        (None, Subscription::Plain) => ConsumerOptions::new(connect, INGEST_FILTERS),
+        (None, Subscription::Auto) => ConsumerOptions {
+            instead: INGEST_FILTERS.map(str::to_owned).into(),
+            ..ConsumerOptions::new(connect, shared)
+        },
+    };
     options.capacity = mqtt.receive_buffer.as_usize();
     options
 }

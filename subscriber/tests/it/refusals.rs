@@ -8,7 +8,7 @@ use system_tests::process::Launch;
 
 use crate::world::PATIENCE;
 
-/// Answers CONNECT, and SUBSCRIBE with `code` for each of the three filters; returns the port.
+/// Answers CONNECT, and every SUBSCRIBE with `code` for each of the three filters; returns the port.
 fn broker(code: u8) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -18,13 +18,15 @@ fn broker(code: u8) -> u16 {
             let mut buffer = [0; 4096];
             assert!(socket.read(&mut buffer).unwrap() > 0, "CONNECT");
             socket.write_all(&[0x20, 2, 0, 0]).unwrap();
-            let read = socket.read(&mut buffer).unwrap();
-            assert!(read > 4, "SUBSCRIBE");
-            socket
-                .write_all(&[0x90, 5, buffer[2], buffer[3], code, code, code])
-                .unwrap();
             // Until the client goes.
-            drop(std::io::copy(&mut socket, &mut std::io::sink()));
+            while let Ok(read @ 1..) = socket.read(&mut buffer) {
+                let [_, _, id_high, id_low, ..] = buffer;
+                if buffer[0] == 0x82 && read > 4 {
+                    let answer = [0x90, 5, id_high, id_low, code, code, code];
+                    // The client may be gone by now.
+                    drop(socket.write_all(&answer));
+                }
+            }
         }
     });
     port
@@ -62,6 +64,10 @@ fn a_refused_shared_subscription_ends_it_with_what_to_do() {
 fn a_refused_plain_subscription_ends_it() {
     let said = what_it_says(0x80, &[]);
     assert!(said.contains("let this client read these topics"), "{said}");
+    assert!(said.contains("refuses the shared subscription"), "{said}");
+    let said = what_it_says(0x80, &["--subscription", "plain"]);
+    assert!(said.contains("let this client read these topics"), "{said}");
+    assert!(!said.contains("$share"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! System tests: what a user relies on, checked on real processes from outside.
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
+mod before_first_subscriber;
 mod dependency_rules;
 mod door2door;
 mod foreign_clients;

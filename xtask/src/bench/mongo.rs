@@ -3,8 +3,9 @@
 //! run with batches of the same size.
 //!
 //! The driver inserts the same documents (`store_bench`, an example of `store_mongo`) and does nothing else; the
-//! pipeline also parses, finds duplicates, keeps last positions and proves its sequences. Which of the two goes
-//! first alternates from run to run, each into a database of its own.
+//! pipeline also parses, keeps indexes, finds duplicates, keeps last positions and proves its sequences. What
+//! lies between the two is measured beside them: the driver with our indexes, and the store without broker and
+//! subscriber. Which of driver and pipeline goes first alternates from run to run, each into a database of its own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 use system_tests::process::Launch;
 use system_tests::publisher::{Burst, Summary};
 use system_tests::services::{Options as ServiceOptions, Part, Programs, Services};
@@ -23,6 +25,9 @@ use super::measure::{as_f64, finish};
 use super::median;
 use crate::machine::Machine;
 use crate::{print, progress};
+
+/// Orders and deliverers that report at a time, as the load has them: so many last positions a batch moves.
+const REPORTING: &str = "50";
 
 /// How long one side of a run may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -36,7 +41,7 @@ pub(crate) struct Options {
     /// Messages of each burst, and documents the driver inserts
     #[arg(long, default_value_t = 200_000)]
     messages: u64,
-    /// Most records of a batch, of the subscriber and of the driver
+    /// Most records of a batch, of the subscriber and of the driver; the broker's window is twice that
     #[arg(long, default_value_t = 1_000)]
     batch: u64,
     /// Subscribers, at most 3
@@ -77,6 +82,8 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Median {
     driver_inserted_per_s: f64,
+    driver_with_indexes_per_s: f64,
+    store_alone_per_s: f64,
     pipeline_stored_per_s: f64,
     /// Of the ratios of each run, stored by the pipeline to inserted by the driver.
     ratio: f64,
@@ -98,18 +105,23 @@ struct Run {
     load_average: String,
 }
 
-/// What the bare driver reached.
+/// What `store_bench` reached.
 #[derive(Debug, Serialize)]
 struct Driver {
+    /// The bare driver.
     inserted_per_s: f64,
-    /// Processor time in seconds, by process.
-    cpu_s: BTreeMap<String, f64>,
+    /// The same into a collection with the indexes of the store.
+    with_indexes_per_s: f64,
+    /// The store, without broker and subscriber.
+    store_alone_per_s: f64,
+    /// Each of these with its processor time, as `store_bench` printed it.
+    printed: Vec<Value>,
 }
 
 /// What the pipeline reached.
 #[derive(Debug, Serialize)]
 struct Pipeline {
-    /// From the start of the client's process until the API counts all.
+    /// From the start of the client's process until the subscribers have stored all.
     stored_per_s: f64,
     acked_per_s: f64,
     mean_batch_records: f64,
@@ -125,8 +137,9 @@ struct Pipeline {
 /// Builds, measures, prints.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     progress(&format!("building the services ({})", options.profile));
-    let programs = Programs::built(&options.profile)?;
-    let driver = binaries::build_example("store_mongo", "store_bench", &options.profile)?;
+    let example = ("store_mongo", "store_bench");
+    let built = binaries::build_all(&Programs::NAMES, &[example], &options.profile)?;
+    let (programs, driver) = (Programs::of(&built)?, built.path(example.1)?);
     let load_average_before = proc_stat::load_average();
     let mut runs = Vec::new();
     for number in 1..=options.runs {
@@ -162,6 +175,9 @@ fn run_once(
         connections: options.connections,
         ..ServiceOptions::new(programs.clone())
     };
+    // One batch is being written while the next is gathered: the broker must send that much unacknowledged.
+    let window = (2 * options.batch).clamp(1_000, 30_000);
+    service_options.broker_args = vec!["--mqtt-window".to_owned(), window.to_string()];
     let batch = options.batch.to_string();
     service_options.subscriber_args = ["--batch-records", &batch, "--log", "warn"]
         .map(str::to_owned)
@@ -188,27 +204,29 @@ fn run_once(
 
 /// Lets the bare driver insert.
 fn drive(options: &Options, driver: &Path, services: &mut Services) -> Result<Driver> {
-    let before = cpu_s(services, Part::Database)?;
-    let process = Launch::of("store_bench", driver, services.folder())
-        .args(["--uri", services.database().uri()])
-        .args(["--database", "lastmile_bench"])
-        .args(["--rows", &options.messages.to_string()])
-        .args(["--batch", &options.batch.to_string()])
-        .args(["--writers", &options.writers().to_string()])
-        .start()?;
-    let (finished, cpu) = finish(process, PATIENCE)?;
-    let said = finished.json()?;
+    let server = services.process(Part::Database)?.id().to_string();
+    let finished = Launch::of("store_bench", driver, services.folder())
+        .arg(services.database().uri())
+        .arg(options.messages.to_string())
+        .arg(options.batch.to_string())
+        .arg(REPORTING)
+        .arg(options.writers().to_string())
+        .args(["1", &server])
+        .run(PATIENCE)?
+        .success()?;
+    let lines = finished.stdout.lines().map(serde_json::from_str);
+    let mut printed = lines.collect::<Result<Vec<Value>, _>>()?;
+    printed.retain(|line| line["how"].is_string());
+    let rate = |how: &str| {
+        let line = printed.iter().find(|line| line["how"] == how);
+        let rate = line.and_then(|line| line["per_second"].as_f64());
+        rate.with_context(|| format!("store_bench did not measure {how}: {}", finished.stdout))
+    };
     Ok(Driver {
-        inserted_per_s: said["inserted_per_s"]
-            .as_f64()
-            .with_context(|| format!("store_bench names no inserted_per_s: {said}"))?,
-        cpu_s: BTreeMap::from([
-            ("driver".to_owned(), cpu),
-            (
-                format!("{:?}", Part::Database),
-                cpu_s(services, Part::Database)? - before,
-            ),
-        ]),
+        inserted_per_s: rate("Bare")?,
+        with_indexes_per_s: rate("Indexed")?,
+        store_alone_per_s: rate("Store")?,
+        printed,
     })
 }
 
@@ -233,10 +251,14 @@ fn pipe(options: &Options, programs: &Programs, services: &mut Services) -> Resu
     let (finished, client_cpu_s) = finish(client, PATIENCE)?;
     let summary = Summary::read(&finished)?;
     ensure!(summary.acked == options.messages, "{summary:?}");
-    poll::until("all messages to be stored", PATIENCE, || {
-        Ok((services.counts()?.positions >= options.messages).then_some(()))
+    // The subscribers say it: for the API the server might have to read all of it again and again.
+    poll::gently("all messages to be stored", PATIENCE, || {
+        let stored = of_subscribers(services, options.subscribers, "subscriber_stored_total")?;
+        Ok((stored >= as_f64(options.messages)).then_some(()))
     })?;
     let elapsed_s = started.elapsed().as_secs_f64();
+    let counts = services.counts()?;
+    ensure!(counts.positions == options.messages, "{counts:?}");
     let mut cpu = BTreeMap::from([("publisher".to_owned(), client_cpu_s)]);
     for (part, before) in parts.into_iter().zip(before) {
         cpu.insert(format!("{part:?}"), cpu_s(services, part)? - before);
@@ -260,12 +282,15 @@ fn cpu_s(services: &mut Services, part: Part) -> Result<f64> {
 }
 
 fn mean_batch(services: &Services, subscribers: usize) -> Result<f64> {
-    let sum = |name| {
-        (0..subscribers)
-            .map(|number| services.metric(Part::Subscriber(number), name))
-            .sum::<Result<f64>>()
-    };
+    let sum = |name| of_subscribers(services, subscribers, name);
     Ok(sum("subscriber_batch_records_sum")? / sum("subscriber_batch_records_count")?)
+}
+
+/// Adds up a metric of all subscribers.
+fn of_subscribers(services: &Services, subscribers: usize, name: &str) -> Result<f64> {
+    (0..subscribers)
+        .map(|number| services.metric(Part::Subscriber(number), name))
+        .sum()
 }
 
 fn medians(runs: &[Run], messages: u64) -> Median {
@@ -280,6 +305,8 @@ fn medians(runs: &[Run], messages: u64) -> Median {
     let busiest = cpu.iter().max_by(|a, b| a.1.total_cmp(b.1));
     Median {
         driver_inserted_per_s: of(&|run| run.driver.inserted_per_s),
+        driver_with_indexes_per_s: of(&|run| run.driver.with_indexes_per_s),
+        store_alone_per_s: of(&|run| run.driver.store_alone_per_s),
         pipeline_stored_per_s: of(&|run| run.pipeline.stored_per_s),
         ratio: of(&|run| run.ratio),
         acked_per_s: of(&|run| run.pipeline.acked_per_s),

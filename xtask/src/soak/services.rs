@@ -50,7 +50,8 @@ pub(crate) struct Options {
     /// Cycles between two reconciliations with database and lake; each begins with fresh data
     #[arg(long, default_value_t = 50)]
     reconcile_every: u32,
-    /// Build profile of broker, subscriber, api and publisher
+    /// Build profile of broker, subscriber, api and publisher; with `dev` and `LASTMILE_BIN_DIR` those of
+    /// that folder
     #[arg(long, default_value = "release")]
     profile: String,
     /// Further argument of the broker, for example the switch that breaks the ack law in development

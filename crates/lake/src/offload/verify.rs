@@ -32,6 +32,15 @@ impl Offload {
         window: &Window,
     ) -> Result<Seen, LakeError> {
         table.snapshot = table.delta.load().await?;
+        self.read_back(table, window).await
+    }
+
+    /// Reads every file of a window as of the snapshot at hand.
+    pub(super) async fn read_back<R: LakeRow>(
+        &self,
+        table: &RawTable<R>,
+        window: &Window,
+    ) -> Result<Seen, LakeError> {
         let mut seen = Seen::default();
         for add in files_of(&table.snapshot, window) {
             self.lease.renew().await?;

@@ -1,6 +1,5 @@
 //! One table's windows: planned, written, committed, verified, in that order.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::Field;
@@ -16,6 +15,9 @@ use crate::storage::ObjectKey;
 
 /// Names the sum over keys among a file's tags.
 pub(super) const KEYS_TAG: &str = "lastmile.keys";
+
+/// Names the window among a file's tags, as `after-to`.
+pub(super) const WINDOW_TAG: &str = "lastmile.window";
 
 /// Counts sequences and tells the caller.
 pub(super) struct Tracker<'a> {
@@ -44,7 +46,12 @@ impl<'a> Tracker<'a> {
         self.total += committed.saturating_sub(finished);
     }
 
-    fn tell(&mut self, table: store::LakeTable, step: Step, rows: u64) {
+    /// Tells whether the caller asked to end.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop
+    }
+
+    pub(super) fn tell(&mut self, table: store::LakeTable, step: Step, rows: u64) {
         self.done += rows;
         let progress = Progress {
             table,
@@ -99,6 +106,13 @@ impl Offload {
                 .offload_writer(&mut table, writer, progress, &mut summary)
                 .await?;
             summary.lag_rows += writer.committed.saturating_sub(reached);
+        }
+        if let Some(purge_after_us) = self.config.purge_after_us {
+            let until_us = self.clock.now().as_micros().saturating_sub(purge_after_us);
+            for writer in writers {
+                let purged = self.purge_writer(&table, writer, until_us / 1_000, progress);
+                summary.purged_rows += purged.await?;
+            }
         }
         Ok(summary)
     }
@@ -248,7 +262,7 @@ impl Offload {
                 let done = std::mem::replace(&mut chunk, Chunk::new(table.entity));
                 let files = tokio::task::spawn_blocking(move || done.finish()).await??;
                 for file in files {
-                    adds.push(self.put(table, &part, file).await?);
+                    adds.push(self.put(table, window, &part, file).await?);
                 }
                 chunk_after = reached;
             }
@@ -260,6 +274,7 @@ impl Offload {
     async fn put<R: LakeRow>(
         &self,
         table: &RawTable<R>,
+        window: &Window,
         part: &PartName,
         file: EncodedFile,
     ) -> Result<Add, LakeError> {
@@ -275,6 +290,10 @@ impl Offload {
         let size = file.content.len() as u64;
         let key = table.delta.key(&path)?;
         self.storage.put(&key, file.content).await?;
+        let tags = [
+            (KEYS_TAG, file.keys.to_hex()),
+            (WINDOW_TAG, format!("{}-{}", window.after, window.to)),
+        ];
         Ok(Add {
             path,
             partition_values: values
@@ -285,7 +304,7 @@ impl Offload {
             modification_time: self.clock.now().as_micros() / 1_000,
             data_change: true,
             stats: Some(Add::stats_of(file.rows)),
-            tags: Some(BTreeMap::from([(KEYS_TAG.to_owned(), file.keys.to_hex())])),
+            tags: Some(tags.map(|(name, value)| (name.to_owned(), value)).into()),
         })
     }
 }

@@ -9,6 +9,7 @@ mod local;
 mod moto;
 #[cfg(feature = "s3")]
 mod proxy;
+mod purge;
 #[cfg(feature = "s3")]
 mod s3;
 mod source;

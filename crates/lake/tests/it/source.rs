@@ -1,6 +1,6 @@
 //! A store in memory, by the contract of `LakeSource`, that can die at any call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use model::{FleetEvent, Position, Reject};
@@ -18,6 +18,8 @@ pub(crate) struct State {
     pub(crate) events: Rows<FleetEvent>,
     pub(crate) rejects: Rows<Reject>,
     pub(crate) windows: BTreeMap<(&'static str, String), Vec<Window>>,
+    /// Rows that were purged; they stay above, so that all that was ever stored is known.
+    pub(crate) purged: BTreeSet<(&'static str, String, u64)>,
     lease: Option<(String, i64)>,
 }
 
@@ -44,16 +46,35 @@ pub(crate) fn add<T>(rows: &mut Rows<T>, writer_id: &str, row: T) {
 
 fn scan<T: Clone>(
     rows: &Rows<T>,
+    purged: &BTreeSet<(&'static str, String, u64)>,
+    table: LakeTable,
     writer_id: &str,
     after: u64,
     to: u64,
     limit: usize,
 ) -> Vec<Stored<T>> {
     let rows = rows.get(writer_id).into_iter().flatten();
+    let is_there = |seq| !purged.contains(&(table.as_str(), writer_id.to_owned(), seq));
     rows.filter(|row| after < row.writer_seq && row.writer_seq <= to)
+        .filter(|row| is_there(row.writer_seq))
         .take(limit)
         .cloned()
         .collect()
+}
+
+/// Returns the sequences of every row that was ever in a window.
+fn seqs(state: &State, window: &Window) -> Vec<u64> {
+    fn of<T>(rows: &Rows<T>, writer_id: &str) -> Vec<u64> {
+        let rows = rows.get(writer_id).into_iter().flatten();
+        rows.map(|row| row.writer_seq).collect()
+    }
+    let mut seqs = match window.table {
+        LakeTable::DelivererLocation => of(&state.positions, &window.writer_id),
+        LakeTable::FleetEvent => of(&state.events, &window.writer_id),
+        LakeTable::Rejected => of(&state.rejects, &window.writer_id),
+    };
+    seqs.retain(|seq| window.after < *seq && *seq <= window.to);
+    seqs
 }
 
 fn progress<T>(rows: &Rows<T>) -> Vec<WriterProgress> {
@@ -100,7 +121,15 @@ impl LakeSource for MemorySource {
         limit: usize,
     ) -> Result<Vec<Stored<Position>>, StoreError> {
         self.call("scan_positions", |state| {
-            Ok(scan(&state.positions, writer_id, after, to, limit))
+            Ok(scan(
+                &state.positions,
+                &state.purged,
+                LakeTable::DelivererLocation,
+                writer_id,
+                after,
+                to,
+                limit,
+            ))
         })
     }
 
@@ -112,7 +141,15 @@ impl LakeSource for MemorySource {
         limit: usize,
     ) -> Result<Vec<Stored<FleetEvent>>, StoreError> {
         self.call("scan_fleet_events", |state| {
-            Ok(scan(&state.events, writer_id, after, to, limit))
+            Ok(scan(
+                &state.events,
+                &state.purged,
+                LakeTable::FleetEvent,
+                writer_id,
+                after,
+                to,
+                limit,
+            ))
         })
     }
 
@@ -124,7 +161,15 @@ impl LakeSource for MemorySource {
         limit: usize,
     ) -> Result<Vec<Stored<Reject>>, StoreError> {
         self.call("scan_rejected", |state| {
-            Ok(scan(&state.rejects, writer_id, after, to, limit))
+            Ok(scan(
+                &state.rejects,
+                &state.purged,
+                LakeTable::Rejected,
+                writer_id,
+                after,
+                to,
+                limit,
+            ))
         })
     }
 
@@ -180,8 +225,26 @@ impl LakeSource for MemorySource {
         })
     }
 
-    async fn purge(&self, _window: &Window, _limit: usize) -> Result<u64, StoreError> {
-        Err(error("purge", ErrorKind::Internal))
+    async fn purge(&self, window: &Window, limit: usize) -> Result<u64, StoreError> {
+        self.call("purge", |state| {
+            let (table, writer) = (window.table.as_str(), &window.writer_id);
+            let windows = state.windows.get(&(table, writer.clone()));
+            let held = windows
+                .into_iter()
+                .flatten()
+                .find(|held| (held.after, held.to) == (window.after, window.to));
+            if held.is_none_or(|held| held.state != WindowState::Verified) {
+                return Err(error("purge", ErrorKind::Conflict));
+            }
+            let seqs = seqs(state, window);
+            let mut gone = 0;
+            for seq in seqs {
+                if gone < limit as u64 && state.purged.insert((table, writer.clone(), seq)) {
+                    gone += 1;
+                }
+            }
+            Ok(gone)
+        })
     }
 
     async fn acquire_lease(

@@ -34,6 +34,7 @@ pub(crate) struct World {
     runs: u32,
     pub(crate) window_rows: u64,
     pub(crate) chunk_bytes: usize,
+    pub(crate) purge_after_us: Option<i64>,
 }
 
 pub(crate) fn at(micros: i64) -> UtcMicros {
@@ -100,6 +101,7 @@ impl World {
             runs: 0,
             window_rows: 40,
             chunk_bytes: usize::MAX,
+            purge_after_us: None,
         }
     }
 
@@ -139,6 +141,7 @@ impl World {
         let config = OffloadConfig {
             window_rows: self.window_rows,
             chunk_bytes: self.chunk_bytes,
+            purge_after_us: self.purge_after_us,
             ..OffloadConfig::new(format!("runner-{}", self.runs))
         };
         let source = Arc::new(self.source.clone());

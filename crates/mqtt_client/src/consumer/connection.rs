@@ -14,16 +14,14 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use rumqttc::mqttbytes;
-use rumqttc::{
-    ConnAck, Connect, ConnectReturnCode, Login, Packet, PubComp, Publish, QoS, SubAck, Subscribe,
-    SubscribeFilter, SubscribeReasonCode,
-};
+use rumqttc::{ConnAck, Connect, ConnectReturnCode, Login, Packet, PubComp, Publish, QoS, SubAck};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::driver::Side;
+use super::subscribing::{self, Next};
 use super::{AckToken, Link, Message, SubscriptionError};
 
 /// Bytes read at a time.
@@ -111,6 +109,8 @@ pub(super) struct Connection<'a> {
     output: BytesMut,
     batch: Vec<Message>,
     unacked: VecDeque<Unacked>,
+    /// The broker had the session.
+    session_present: bool,
     subscribed: bool,
     /// Something came since the last ping.
     heard: bool,
@@ -132,6 +132,7 @@ impl<'a> Connection<'a> {
             output: BytesMut::new(),
             batch: Vec::new(),
             unacked: VecDeque::new(),
+            session_present: false,
             subscribed: false,
             heard: false,
             pinged: false,
@@ -166,7 +167,10 @@ impl<'a> Connection<'a> {
             Packet::ConnAck(ConnAck {
                 session_present,
                 code: ConnectReturnCode::Success,
-            }) => Ok(session_present),
+            }) => {
+                self.session_present = session_present;
+                Ok(session_present)
+            }
             Packet::ConnAck(refused) => Err(Lost::Refused(refused.code)),
             _ => Err(Lost::Protocol(mqttbytes::Error::InvalidProtocol)),
         }
@@ -203,11 +207,7 @@ impl<'a> Connection<'a> {
         W: AsyncWrite + Unpin + Send,
     {
         let side = self.side;
-        let filters = side.options.filters.iter();
-        let filters = filters.map(|f| SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
-        let mut subscribe = Subscribe::new_many(filters);
-        subscribe.pkid = 1;
-        self.put(&Packet::Subscribe(subscribe))?;
+        self.put(&subscribing::first(&side.options))?;
         // Half the time, so that one late ping does not end the connection.
         let period = side.options.connect.keep_alive.max(Duration::from_secs(1)) / 2;
         let mut ping = interval_at(Instant::now() + period, period);
@@ -329,26 +329,26 @@ impl<'a> Connection<'a> {
 
     fn other(&mut self, packet: Packet) -> Result<(), End> {
         match packet {
-            Packet::SubAck(suback) => self.granted(&suback).map_err(End::Hopeless),
+            Packet::SubAck(suback) => self.answered(&suback),
             Packet::PubRel(release) => Ok(self.put(&Packet::PubComp(PubComp::new(release.pkid)))?),
             _ => Ok(()),
         }
     }
 
-    fn granted(&mut self, suback: &SubAck) -> Result<(), SubscriptionError> {
-        for (code, filter) in suback.return_codes.iter().zip(&self.side.options.filters) {
-            let filter = filter.clone();
-            match code {
-                SubscribeReasonCode::Success(QoS::AtMostOnce) => {
-                    return Err(SubscriptionError::Downgraded { filter });
+    fn answered(&mut self, suback: &SubAck) -> Result<(), End> {
+        let options = &self.side.options;
+        let next = subscribing::answered(options, self.session_present, suback);
+        match next.map_err(End::Hopeless)? {
+            Next::Ask(packet) => self.put(&packet)?,
+            Next::Subscribed(packet) => {
+                if let Some(packet) = packet {
+                    self.put(&packet)?;
                 }
-                SubscribeReasonCode::Success(_) => {}
-                SubscribeReasonCode::Failure => return Err(SubscriptionError::Refused { filter }),
+                self.subscribed = true;
+                self.side.connected.send_replace(true);
+                self.side.link.send_replace(Link::Up);
             }
         }
-        self.subscribed = true;
-        self.side.connected.send_replace(true);
-        self.side.link.send_replace(Link::Up);
         Ok(())
     }
 

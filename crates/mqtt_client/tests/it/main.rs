@@ -9,6 +9,7 @@ mod fake_broker;
 mod live;
 mod mosquitto;
 mod publisher;
+mod subscribing;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The store on MongoDB against the conformance suite and its own promises, on a real server.
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
+mod commands;
 mod conformance;
 mod ids;
 mod kill;

@@ -9,6 +9,7 @@ use store::{Appended, Batch, ErrorKind, Reader, Writer};
 use store_mongo::tuning::{Point, Tuning};
 use store_mongo::{MongoStore, Options};
 use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::task::JoinSet;
 
 use crate::lake::Lake;
 use crate::server::Fresh;
@@ -39,7 +40,7 @@ impl Gate {
         }
     }
 
-    fn at(&self, held: Point, tuning: Tuning) -> Tuning {
+    fn at(&self, held: Point) -> Tuning {
         let gate = self.clone();
         let stop = move |point| -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
             let gate = gate.clone();
@@ -52,7 +53,7 @@ impl Gate {
         };
         Tuning {
             stop: Some(Arc::new(stop)),
-            ..tuning
+            ..Tuning::default()
         }
     }
 
@@ -61,16 +62,25 @@ impl Gate {
     }
 }
 
+/// Brings all points until they are stored, as a subscriber does: a writer that was taken over from a few
+/// times in a row gives the batch back.
+async fn bring(store: &MongoStore) -> Appended {
+    loop {
+        match store.append(points()).await {
+            Ok(appended) => return appended,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}"),
+        }
+    }
+}
+
 /// An append that is dropped when all of it is written but the commit: what a kill leaves behind.
 async fn leave_orphans(fresh: &Fresh) {
     let gate = Gate::new();
-    let store = fresh
-        .open_with(gate.at(Point::BeforeCommit, Tuning::default()))
-        .await;
-    let append = tokio::spawn(async move { store.append(points()).await });
+    let store = fresh.open_with(gate.at(Point::BeforeCommit)).await;
+    let mut append = JoinSet::new();
+    append.spawn(async move { store.append(points()).await });
     gate.reached.notified().await;
-    append.abort();
-    assert!(append.await.unwrap_err().is_cancelled());
+    append.shutdown().await;
 }
 
 #[tokio::test]
@@ -91,13 +101,12 @@ async fn orphans_are_taken_over_once_and_counted_once() {
         lake.take(&one).await;
         assert!(lake.seen.is_empty(), "what was not committed was taken");
         let two = one.another_writer();
-        let (a, b) = tokio::join!(one.append(points()), two.append(points()));
-        let (a, b) = (a.unwrap(), b.unwrap());
+        let (a, b) = tokio::join!(bring(&one), bring(&two));
         assert_eq!(
             (a.stored + b.stored, a.duplicate + b.duplicate),
             (ROWS, ROWS)
         );
-        let third = one.append(points()).await.unwrap();
+        let third = bring(&one).await;
         assert_eq!((third.stored, third.duplicate), (0, ROWS));
         lake.take(&one).await;
         assert_eq!(lake.contradiction(ROWS), None, "bulk write: {bulk}");
@@ -120,7 +129,7 @@ async fn a_pipeline_takes_its_own_orphans_over_at_once() {
             stored += done.unwrap().stored;
         }
     }
-    let last = store.append(points()).await.unwrap();
+    let last = bring(&store).await;
     // An append that was dropped after its commit is not counted by anybody.
     assert!(stored + last.stored <= ROWS && last.stored + last.duplicate == ROWS);
     let mut lake = Lake::default();
@@ -135,26 +144,23 @@ async fn zombie(fresh: &Fresh, ignore_fences: bool) -> (Option<String>, Appended
     let (before_commit, before_claim) = (Gate::new(), Gate::new());
     let tuning = Tuning {
         ignore_fences,
-        ..Tuning::default()
+        ..before_commit.at(Point::BeforeCommit)
     };
-    let slow = fresh
-        .open_with(before_commit.at(Point::BeforeCommit, tuning))
-        .await;
-    let stopped = tokio::spawn(async move { slow.append(points()).await });
+    let slow = fresh.open_with(tuning).await;
+    let (mut stopped, mut taking_over) = (JoinSet::new(), JoinSet::new());
+    stopped.spawn(async move { bring(&slow).await });
     before_commit.reached.notified().await;
-    let heir = fresh
-        .open_with(before_claim.at(Point::BeforeClaim, Tuning::default()))
-        .await;
+    let heir = fresh.open_with(before_claim.at(Point::BeforeClaim)).await;
     let lake_store = heir.clone();
-    let taking_over = tokio::spawn(async move { heir.append(points()).await });
+    taking_over.spawn(async move { bring(&heir).await });
     before_claim.reached.notified().await;
     // With the guard the writer learns that it was fenced and writes its batch again; without, it commits.
     before_commit.release();
     let mut lake = Lake::default();
-    let counted = stopped.await.unwrap().unwrap();
+    let counted = stopped.join_next().await.unwrap().unwrap();
     lake.take(&lake_store).await;
     before_claim.release();
-    let heir = taking_over.await.unwrap().unwrap();
+    let heir = taking_over.join_next().await.unwrap().unwrap();
     assert_eq!(counted.stored + counted.duplicate, ROWS);
     assert_eq!(heir.stored + heir.duplicate, ROWS);
     lake.take(&lake_store).await;
@@ -213,7 +219,7 @@ async fn writers_of_the_same_messages_and_a_lake_at_work_agree_on_every_row() {
     let store = fresh.open().await;
     let lake = Arc::new(Mutex::new(Lake::default()));
     let seed = 7;
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     for number in 0..3 {
         let mut chance = Chance::new(seed * 10 + number);
         let mut all: Vec<u64> = (0..ROWS).collect();
@@ -232,7 +238,8 @@ async fn writers_of_the_same_messages_and_a_lake_at_work_agree_on_every_row() {
         tasks.spawn(deliver(store.another_writer(), chance, parts));
     }
     let (taking, of) = (lake.clone(), store.clone());
-    let taker = tokio::spawn(async move {
+    let mut taker = JoinSet::new();
+    taker.spawn(async move {
         loop {
             taking.lock().await.take(&of).await;
         }
@@ -242,7 +249,7 @@ async fn writers_of_the_same_messages_and_a_lake_at_work_agree_on_every_row() {
         stored += of_one.unwrap();
     }
     let mut lake = lake.lock().await;
-    taker.abort();
+    drop(taker);
     lake.take(&store).await;
     assert_eq!(lake.contradiction(ROWS), None, "seed {seed}");
     assert!(stored <= ROWS, "{stored} counted as stored, seed {seed}");

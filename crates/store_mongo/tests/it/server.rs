@@ -23,6 +23,15 @@ fn program() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+/// When a server answers a write that asks for the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// When its journal has it, as MongoDB does.
+    Journal,
+    /// Before that: what such a server lost is what the tests must notice.
+    None,
+}
+
 /// A `SecantusDB` process; killed when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -31,15 +40,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts a server on a folder, on this port or any.
-    pub(crate) fn start(storage: &Path, port: u16) -> Option<Self> {
+    pub(crate) fn start(storage: &Path, port: u16, durability: Durability) -> Option<Self> {
+        let sync = (durability == Durability::Journal).then_some("--sync-on-commit");
         let mut child = Command::new(program()?)
-            .args([
-                "--sync-on-commit",
-                "--log-file-max",
-                "64MB",
-                "--cache-size",
-                "256M",
-            ])
+            .args(sync)
+            .args(["--log-file-max", "64MB", "--cache-size", "256M"])
             .args(["--port", &port.to_string(), "--storage-path"])
             .arg(storage)
             .stdout(Stdio::piped())
@@ -81,8 +86,8 @@ impl Drop for Server {
 }
 
 /// Starts a server of the test's own, or reports the test as skipped.
-pub(crate) fn own(test: &str, storage: &Path) -> Option<Server> {
-    let server = Server::start(storage, 0);
+pub(crate) fn own(test: &str, storage: &Path, durability: Durability) -> Option<Server> {
+    let server = Server::start(storage, 0, durability);
     if server.is_none() {
         report_skip(test, "needs SecantusDB; run tools/install.sh");
     }

@@ -112,6 +112,7 @@ async fn a_slow_reader_costs_only_itself() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings {
         mqtt_live_queue: Some(ByteSize::kib(64)),
+        mqtt_window: Some(1000),
         ..Settings::default()
     };
     let broker = Broker::start_with(dir.path(), settings).await;

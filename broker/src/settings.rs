@@ -41,7 +41,7 @@ pub struct Settings {
     #[arg(long, env = "LASTMILE_MQTT_STALL_TIMEOUT", value_name = "DURATION")]
     pub mqtt_stall_timeout: Option<HumanDuration>,
     /// Most QoS 1 messages on the way to one subscriber without its PUBACK; a subscriber stores no larger
-    /// batches than this [default: 10000]
+    /// batches than this [default: 1000]
     #[arg(long, env = "LASTMILE_MQTT_WINDOW", value_name = "N")]
     pub mqtt_window: Option<usize>,
     /// Most persistent sessions; each keeps the log from its place on until it ends [default: 10000]
@@ -204,7 +204,7 @@ impl Config {
             mqtt_stall_timeout: settings
                 .mqtt_stall_timeout
                 .unwrap_or(HumanDuration::from_secs(30)),
-            mqtt_window: settings.mqtt_window.unwrap_or(10_000),
+            mqtt_window: settings.mqtt_window.unwrap_or(1000),
             mqtt_max_sessions: settings.mqtt_max_sessions.unwrap_or(10_000),
             mqtt_live_queue: settings.mqtt_live_queue.unwrap_or(ByteSize::mib(1)),
             mqtt_retained_size: settings.mqtt_retained_size.unwrap_or(ByteSize::mib(16)),

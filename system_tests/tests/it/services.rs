@@ -62,12 +62,18 @@ fn burst_until_stored(services: &Services, messages: u64) -> std::path::PathBuf 
     ledger
 }
 
+/// Most messages of which the API is asked for every one: the test server reads all positions for each page of a
+/// history, so the time grows with the square. The database itself is always compared line by line.
+const ASKED_ONE_BY_ONE: u64 = 30_000;
+
 /// Every reader agrees with the ledger.
 fn check(services: &Services, ledger: &Path, messages: u64, lake: Option<&Path>) {
     let found = services_loop::compare(services, ledger, lake).unwrap();
     assert_eq!(found, exact(messages));
-    let program = Programs::dev().unwrap().publisher;
-    services_loop::verify(services, &program, ledger).unwrap();
+    if messages <= ASKED_ONE_BY_ONE {
+        let program = Programs::dev().unwrap().publisher;
+        services_loop::verify(services, &program, ledger).unwrap();
+    }
 }
 
 #[test]

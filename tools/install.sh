@@ -125,6 +125,19 @@ if ! install_newman; then
   missing+=("newman: runs the Postman collection (npm ci failed, or there is no npm; install Node.js 16 or newer)")
 fi
 
+# MQTT.js is one of the foreign clients the broker is held to. In .venv; the lock file is the broker's tests'.
+install_mqttjs() {
+  local home=.venv/mqttjs clients=broker/tests/clients
+  cmp -s "$clients/package-lock.json" "$home/package-lock.json" && [ -d "$home/node_modules/mqtt" ] && return 0
+  has npm || return 1
+  say "installing MQTT.js into $home: a foreign MQTT client"
+  mkdir -p "$home" && cp "$clients/package.json" "$clients/package-lock.json" "$home/" &&
+    npm ci --prefix "$home" --ignore-scripts --no-audit --no-fund >/dev/null 2>&1
+}
+if ! install_mqttjs; then
+  missing+=("MQTT.js: a foreign MQTT client (npm ci failed, or there is no npm; install Node.js 16 or newer)")
+fi
+
 for name in "${missing[@]}"; do
   say "MISSING $name"
 done

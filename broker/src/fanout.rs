@@ -22,6 +22,7 @@ use self::queue::{Queue, Taken};
 pub(crate) use self::relay::{RelayError, Timing, start};
 use crate::connection::outbound::Outbound;
 use crate::protocol::filter_index::FilterIndex;
+use crate::session::Options;
 
 /// Who wants what. Cheap to clone; all clones share it.
 #[derive(Debug, Clone)]
@@ -49,9 +50,11 @@ struct State {
     idle: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Wanted {
-    qos: u8,
+    options: Options,
+    /// Whose messages are not for it.
+    except: Option<Arc<str>>,
     since: u64,
 }
 
@@ -59,6 +62,7 @@ struct Wanted {
 #[derive(Debug)]
 pub(crate) struct LiveSubscriber {
     fanout: Fanout,
+    client_id: Arc<str>,
     id: u64,
     queue: Arc<Queue>,
     taken: Taken,
@@ -84,9 +88,10 @@ impl Fanout {
     }
 
     /// Makes a subscriber without subscriptions.
-    pub(crate) fn subscriber(&self) -> LiveSubscriber {
+    pub(crate) fn subscriber(&self, client_id: &Arc<str>) -> LiveSubscriber {
         LiveSubscriber {
             fanout: self.clone(),
+            client_id: Arc::clone(client_id),
             id: self.0.next_id.fetch_add(1, Ordering::Relaxed),
             queue: Arc::new(Queue::new(self.0.queue_bytes, self.0.dropped.clone())),
             taken: Taken::default(),
@@ -115,16 +120,18 @@ impl Fanout {
         !state.idle
     }
 
-    /// Gives each message to those who want it, once each, with the highest QoS any of their filters has.
+    /// Gives each message to those who want it, once each, with the highest QoS any of their filters has and the
+    /// identifiers of all of them.
     fn dispatch(&self, batch: &[u8]) {
         let state = self.lock();
         let mut touched: Vec<u64> = Vec::new();
-        let mut matches: Vec<(u64, u8)> = Vec::new();
+        let mut matches: Vec<(u64, Options)> = Vec::new();
         for entry in Entries(batch) {
             matches.clear();
             state.filters.for_each_match(entry.topic, |id, wanted| {
-                if entry.seq >= wanted.since {
-                    matches.push((*id, wanted.qos));
+                let except = wanted.except.as_deref().map(str::as_bytes);
+                if entry.seq >= wanted.since && except != Some(entry.tail) {
+                    matches.push((*id, wanted.options));
                 }
             });
             deliver(&state, &entry, &mut matches, &mut touched);
@@ -143,34 +150,44 @@ impl Fanout {
     }
 }
 
-fn deliver(state: &State, entry: &Entry<'_>, matches: &mut Vec<(u64, u8)>, touched: &mut Vec<u64>) {
-    // Highest QoS last, so that it is the one that stays of each subscriber.
-    matches.sort_unstable();
-    matches.dedup_by(|later, kept| {
-        let same = later.0 == kept.0;
-        if same {
-            kept.1 = kept.1.max(later.1);
-        }
-        same
-    });
-    for (id, qos) in matches.iter() {
-        if let Some(queue) = state.queues.get(id) {
-            queue.push(entry, entry.qos.min(*qos));
-            if touched.last() != Some(id) {
-                touched.push(*id);
-            }
+fn deliver(
+    state: &State,
+    entry: &Entry<'_>,
+    matches: &mut [(u64, Options)],
+    touched: &mut Vec<u64>,
+) {
+    matches.sort_unstable_by_key(|(id, _)| *id);
+    for of_one in matches.chunk_by(|one, other| one.0 == other.0) {
+        let Some((id, queue)) = of_one
+            .first()
+            .and_then(|(id, _)| state.queues.get_key_value(id))
+        else {
+            continue;
+        };
+        let options = || of_one.iter().map(|(_, options)| options);
+        let granted = options().map(|options| options.qos).max();
+        let retain = entry.retain && options().any(|options| options.retain_as_published);
+        let ids: Vec<u32> = options().filter_map(|options| options.id).collect();
+        let qos = entry.qos.min(granted.unwrap_or_default());
+        queue.push(entry, qos, retain, &ids);
+        if touched.last() != Some(id) {
+            touched.push(*id);
         }
     }
 }
 
 impl LiveSubscriber {
-    /// Adds a subscription, or changes its QoS; it is for what has sequence `since` or higher.
-    pub(crate) fn subscribe(&mut self, filter: &str, qos: u8, since: u64) {
+    /// Adds a subscription, or changes its options; it is for what has sequence `since` or higher.
+    pub(crate) fn subscribe(&mut self, filter: &str, options: Options, since: u64) {
         let mut state = self.fanout.lock();
-        let wanted = Wanted { qos, since };
-        if let Some(before) = state.filters.insert(filter, self.id, wanted) {
-            let since = before.since;
-            state.filters.insert(filter, self.id, Wanted { qos, since });
+        let mut wanted = Wanted {
+            options,
+            except: options.no_local.then(|| Arc::clone(&self.client_id)),
+            since,
+        };
+        if let Some(before) = state.filters.insert(filter, self.id, wanted.clone()) {
+            wanted.since = before.since;
+            state.filters.insert(filter, self.id, wanted);
         } else {
             state.wanted += 1;
             self.fanout.0.subscriptions.inc();
@@ -199,6 +216,11 @@ impl LiveSubscriber {
     /// Tells whether there is a subscription for exactly this filter.
     pub(crate) fn has(&self, filter: &str) -> bool {
         self.filters.iter().any(|there| there == filter)
+    }
+
+    /// Returns the filters subscribed to.
+    pub(crate) fn filters(&self) -> impl Iterator<Item = &str> {
+        self.filters.iter().map(|filter| &**filter)
     }
 
     /// Returns the number of subscriptions.

@@ -4,6 +4,8 @@
 //! - A PUBACK leaves after the group commit that holds the message, in the order of publishing.
 //! - A persistent session is served from the log: at least once, in order, from its lowest unacknowledged
 //!   message, through restarts and crashes of client and broker.
+//! - QoS 2 is exactly once both ways through restarts and crashes, for sessions that outlive their connection;
+//!   [`session_state`] keeps what that takes. Retained messages are kept through them too.
 //! - A shared subscription, `$share/<group>/<filter>`, is served from the log too: each message to one member,
 //!   and what a member did not acknowledge before it left to another.
 //! - A clean session gets a live copy, best effort; what a slow one misses is counted.
@@ -12,13 +14,19 @@
 //! # Ways through the code
 //! [`start`] binds and spawns. `connection` is one task per client; its hot path, `connection::intake`, turns
 //! every packet of a read into one batch of records. `protocol` is MQTT on the wire. `session` serves persistent
-//! sessions, `fanout` the clean ones, `share` the groups of shared subscriptions.
+//! sessions, `fanout` the clean ones, `share` the groups of shared subscriptions. `listen` brings clients in over TCP,
+//! TLS and WebSocket, `access` knows users and rules.
 //!
 //! # Not here
-//! Payloads are not looked at. QoS 2, MQTT 5, TLS, WebSocket and users are not served yet.
+//! Payloads are not looked at.
 
+mod access;
+pub mod commands;
 mod connection;
+mod expiry;
 mod fanout;
+mod limits;
+mod listen;
 mod metrics;
 mod protocol;
 mod retained;
@@ -27,6 +35,12 @@ mod session;
 mod settings;
 mod share;
 mod takeover;
+mod wills;
 
+pub use access::FileError;
+pub use listen::tls::TlsError;
 pub use server::{Error, Handle, start};
-pub use settings::{Config, LogSync, Settings};
+pub use settings::{
+    AccessConfig, AccessSettings, Config, LimitConfig, LimitSettings, ListenerSettings, Listeners,
+    LogSync, SessionConfig, SessionSettings, Settings,
+};

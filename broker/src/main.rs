@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use broker::commands::{self, Command};
 use model::topic::INGEST_GROUP;
 use serde::{Deserialize, Serialize};
 use service::{BoxError, Common, Context, ListenAddr, Problems, Program, admin};
@@ -14,6 +15,10 @@ struct Broker;
 #[derive(Debug, Default, clap::Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<Command>,
     #[command(flatten)]
     broker: broker::Settings,
     /// Address for /healthz, /readyz and /metrics [default: 127.0.0.1:9101]
@@ -24,6 +29,8 @@ struct Settings {
 /// Settings in effect.
 #[derive(Debug, Serialize)]
 struct Config {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<Command>,
     broker: broker::Config,
     admin_listen: SocketAddr,
 }
@@ -31,7 +38,7 @@ struct Config {
 impl Program for Broker {
     const NAME: &'static str = "broker";
     const ABOUT: &'static str = "\
-Durable MQTT 3.1.1 broker: every acknowledged message is on disk.
+Durable MQTT 3.1.1 and 5 broker: every acknowledged message is on disk.
 
 A PUBACK leaves after the group commit (fdatasync) that holds the message. Clients with a persistent session \
 are served from the log and lose nothing while they are away; clients with a clean session get a live copy. \
@@ -41,11 +48,16 @@ When the disk has no room, clients are not read until there is; nothing is dropp
 Try it:
   broker --data ./data
   mosquitto_sub -p 1883 -t 'deliveries/#' -q 1 -i me -c
-  mosquitto_pub -p 1883 -t deliveries/7/location -q 1 -m '{\"order_id\":1}'";
+  mosquitto_pub -p 1883 -t deliveries/7/location -q 1 -m '{\"order_id\":1}'
+  broker passwd users.txt ann
+  broker sessions; broker log; broker check";
     type Settings = Settings;
     type Config = Config;
 
-    fn default_log(_settings: &Self::Settings) -> &'static str {
+    fn default_log(settings: &Self::Settings) -> &'static str {
+        if settings.command.is_some() {
+            return "warn";
+        }
         "info,rumqttd=warn"
     }
 
@@ -62,6 +74,7 @@ Try it:
             common.listen_addr("admin_listen", settings.admin_listen, 9101, &mut problems);
         match broker::Config::resolve(&settings.broker, common) {
             Ok(broker) => problems.or(Config {
+                command: settings.command,
                 broker,
                 admin_listen,
             }),
@@ -73,12 +86,14 @@ Try it:
     }
 
     async fn run(config: Config, context: Context) -> Result<(), BoxError> {
+        if let Some(command) = config.command {
+            return commands::run(command, &config.broker.log_dir, &context).await;
+        }
         let admin_addr = admin::bind_and_serve(config.admin_listen, &context).await?;
         let handle = broker::start(config.broker, &context).await?;
-        context.announce_ready(
-            Self::NAME,
-            &[("mqtt", handle.mqtt_addr), ("admin", admin_addr)],
-        );
+        let mut addresses = handle.addresses;
+        addresses.push(("admin", admin_addr));
+        context.announce_ready(Self::NAME, &addresses);
         context.tasks.stopped().await;
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::share::Groups;
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     /// Messages received from clients, by the QoS they were published with.
-    received: [Counter; 2],
+    received: [Counter; 3],
     /// Bytes read from clients.
     pub(crate) received_bytes: Counter,
     /// Messages acknowledged to their publishers, all durable before.
@@ -35,8 +35,16 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// Persistent sessions, connected or not.
     pub(crate) sessions: Gauge,
+    /// Persistent sessions that ended because their clients were away for too long.
+    pub(crate) sessions_expired: Counter,
     /// Connections refused or closed by the broker, by reason.
     rejected: Family<RejectedLabels, Counter>,
+    /// Messages and subscriptions refused to clients that stay connected, by what and why.
+    refused: Family<RefusedLabels, Counter>,
+    /// Times a client was not read for a while because it published too fast.
+    pub(crate) throttled: Counter,
+    /// Files of users, rules and certificates that were read again, by whether they could be taken.
+    reloads: Family<ReloadLabels, Counter>,
     /// Time from the append of a batch to its durability, in seconds.
     pub(crate) commit_seconds: Histogram,
     /// Messages that slow clean-session subscribers, or the live copy as a whole, did not get.
@@ -70,19 +78,57 @@ struct RejectedLabels {
     reason: Reason,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    what: What,
+}
+
+/// What was refused to a client that stays connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum What {
+    /// A message the rules deny.
+    PublishDenied,
+    /// A message whose topic is too long or too deep.
+    PublishTopic,
+    /// A subscription the rules deny, or whose filter is too long or too deep.
+    SubscribeDenied,
+    /// A subscription beyond what one client may have.
+    SubscribeLimit,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    taken: Taken,
+}
+
+/// Whether what was read again could be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Taken {
+    Yes,
+    No,
+}
+
 /// Why a connection was refused or closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Reason {
     ConnectionLimit,
+    AddressLimit,
+    /// TLS or WebSocket did not come about.
+    Handshake,
+    HandshakeTimeout,
     ConnectTimeout,
+    Credentials,
+    NotAuthorized,
     ProtocolVersion,
     ClientId,
+    AuthMethod,
     Unavailable,
     Malformed,
     TooLarge,
     Topic,
     Qos,
     Unexpected,
+    ReceiveMaximum,
     KeepAlive,
     Stalled,
     TakenOver,
@@ -92,9 +138,16 @@ impl From<Violation> for Reason {
     fn from(violation: Violation) -> Self {
         match violation {
             Violation::TooLarge => Self::TooLarge,
-            Violation::Length | Violation::Malformed | Violation::Text => Self::Malformed,
+            Violation::Length
+            | Violation::Malformed
+            | Violation::Text
+            | Violation::Property
+            | Violation::Repeated
+            | Violation::Protocol => Self::Malformed,
+            Violation::TopicAlias => Self::Topic,
+            Violation::ReceiveMaximum => Self::ReceiveMaximum,
             Violation::Topic | Violation::Filter | Violation::DollarTopic => Self::Topic,
-            Violation::Qos | Violation::ExactlyOnce => Self::Qos,
+            Violation::Qos => Self::Qos,
             Violation::Unexpected => Self::Unexpected,
         }
     }
@@ -104,9 +157,12 @@ impl From<ConnectError> for Reason {
     fn from(error: ConnectError) -> Self {
         match error {
             ConnectError::Violation(violation) => violation.into(),
-            ConnectError::Version5 | ConnectError::Version => Self::ProtocolVersion,
+            ConnectError::Version => Self::ProtocolVersion,
             ConnectError::ClientId => Self::ClientId,
+            ConnectError::AuthMethod => Self::AuthMethod,
             ConnectError::Unavailable => Self::Unavailable,
+            ConnectError::Credentials => Self::Credentials,
+            ConnectError::NotAuthorized => Self::NotAuthorized,
         }
     }
 }
@@ -130,7 +186,7 @@ impl Metrics {
         let counter = |name: &str, help: &str| registry.register(name, help, Counter::default());
         let gauge = |name: &str, help: &str| registry.register(name, help, Gauge::default());
         Self {
-            received: [with_qos(0), with_qos(1)],
+            received: [with_qos(0), with_qos(1), with_qos(2)],
             received_bytes: counter("broker_received_bytes", "Bytes read from clients"),
             acknowledged: counter(
                 "broker_messages_acknowledged",
@@ -145,9 +201,27 @@ impl Metrics {
                 "broker_sessions",
                 "Persistent sessions, connected or not; each holds the log from its place on",
             ),
+            sessions_expired: counter(
+                "broker_sessions_expired",
+                "Persistent sessions that ended because their clients were away for too long",
+            ),
             rejected: registry.register(
                 "broker_connections_rejected",
                 "Connections refused or closed by the broker, by reason",
+                Family::default(),
+            ),
+            refused: registry.register(
+                "broker_refused",
+                "Messages and subscriptions refused to clients that stay connected, by what and why",
+                Family::default(),
+            ),
+            throttled: counter(
+                "broker_throttled",
+                "Times a client was not read for a while because it published too fast",
+            ),
+            reloads: registry.register(
+                "broker_reloads",
+                "Files of users, rules and certificates that were read again, by whether they could be taken",
                 Family::default(),
             ),
             commit_seconds: registry.register(
@@ -182,12 +256,26 @@ impl Metrics {
     }
 
     /// Counts received messages by QoS.
-    pub(crate) fn received(&self, by_qos: [u64; 2]) {
+    pub(crate) fn received(&self, by_qos: [u64; 3]) {
         for (counter, count) in self.received.iter().zip(by_qos) {
             if count > 0 {
                 counter.inc_by(count);
             }
         }
+    }
+
+    /// Counts what was refused to a client that stays connected.
+    pub(crate) fn refused(&self, what: What, count: u64) {
+        if count > 0 {
+            let refused = self.refused.get_or_create(&RefusedLabels { what });
+            refused.inc_by(count);
+        }
+    }
+
+    /// Counts files that were read again.
+    pub(crate) fn reloaded(&self, taken: bool) {
+        let taken = if taken { Taken::Yes } else { Taken::No };
+        self.reloads.get_or_create(&ReloadLabels { taken }).inc();
     }
 
     /// Counts a connection that was refused or closed.

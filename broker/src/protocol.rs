@@ -8,8 +8,20 @@
 pub(crate) mod control;
 pub(crate) mod filter_index;
 pub(crate) mod frame;
+pub(crate) mod properties;
 pub(crate) mod publish;
 pub(crate) mod topic;
+pub(crate) mod v5;
+pub(crate) mod wire;
+
+/// The version a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// MQTT 3.1.1.
+    V311,
+    /// MQTT 5.
+    V5,
+}
 
 /// A rule of the protocol, or a limit of this broker, that a client broke. Its connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,8 +42,16 @@ pub(crate) enum Violation {
     DollarTopic,
     #[error("the quality of service is 3, or DUP is set with quality of service 0")]
     Qos,
-    #[error("quality of service 2 is not supported")]
-    ExactlyOnce,
     #[error("a packet came that is not allowed at this point")]
     Unexpected,
+    #[error("a property is unknown or not allowed in its packet")]
+    Property,
+    #[error("a property that may be there once is there twice")]
+    Repeated,
+    #[error("a value breaks the protocol")]
+    Protocol,
+    #[error("the topic alias is zero, above the maximum or unknown")]
+    TopicAlias,
+    #[error("more messages are on their way than the receive maximum allows")]
+    ReceiveMaximum,
 }

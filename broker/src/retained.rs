@@ -1,8 +1,8 @@
-//! Retained messages: the last one published with RETAIN on each topic, in memory.
+//! Retained messages: the last one published with RETAIN on each topic, in memory; the journal keeps them through
+//! restarts, see [`session_state`].
 //!
 //! Bounded by bytes: at the bound a new topic is not retained (a warning says so), and one that is held is
-//! still replaced if the new message fits. Not durable: after a restart a topic has no retained message until the
-//! next one is published.
+//! still replaced if the new message fits.
 //!
 //! Why not rumqttd's own: its store has no bound, and its link gives retained messages only to a filter that
 //! is new to the whole process.
@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ingest_log::Record;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Throttle;
 
@@ -23,6 +24,10 @@ pub(crate) struct Retained {
     pub(crate) topic: Arc<str>,
     pub(crate) payload: Bytes,
     pub(crate) qos: u8,
+    /// What MQTT 5 passes on, in the form of [`crate::protocol::properties::keep`].
+    pub(crate) properties: Bytes,
+    /// When it was published, in microseconds since the epoch.
+    pub(crate) received_us: i64,
     /// Its place in the log: of two messages on a topic the later one stays.
     pub(crate) seq: u64,
 }
@@ -55,12 +60,13 @@ impl RetainedStore {
         }
     }
 
-    /// Takes a message that is durable; an empty payload clears its topic.
-    pub(crate) fn set(&self, message: Retained) {
+    /// Takes a message that is durable; an empty payload clears its topic. `false` when it was not taken: a later one
+    /// is held, or there is no room.
+    pub(crate) fn set(&self, message: Retained) -> bool {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let before = held.by_topic.get(&message.topic);
         if before.is_some_and(|before| before.seq > message.seq) {
-            return;
+            return false;
         }
         let freed = before.map_or(0, Retained::size);
         let needed = if message.payload.is_empty() {
@@ -73,7 +79,7 @@ impl RetainedStore {
                 let limit_bytes = self.limit_bytes;
                 tracing::warn!(limit_bytes, suppressed, "a message was not retained");
             }
-            return;
+            return false;
         }
         held.bytes = held.bytes - freed + needed;
         if message.payload.is_empty() {
@@ -83,6 +89,7 @@ impl RetainedStore {
         }
         self.count
             .set(i64::try_from(held.by_topic.len()).unwrap_or(i64::MAX));
+        true
     }
 
     /// Returns the messages that match `filter`.
@@ -100,8 +107,54 @@ impl RetainedStore {
 }
 
 impl Retained {
+    /// Makes a retained message of a record.
+    pub(crate) fn of_record(record: &Record<'_>) -> Self {
+        Self {
+            topic: record.topic.into(),
+            payload: Bytes::copy_from_slice(record.payload),
+            qos: record.qos,
+            properties: Bytes::copy_from_slice(record.properties),
+            received_us: record.received_us,
+            seq: record.seq,
+        }
+    }
+
+    /// Returns what the journal keeps of it, besides topic and sequence: QoS (1 byte), when it was published (8 bytes),
+    /// length of the properties (4 bytes), properties, payload; integers are little-endian. `None` when it clears its
+    /// topic.
+    pub(crate) fn to_value(&self) -> Option<Bytes> {
+        if self.payload.is_empty() {
+            return None;
+        }
+        let properties_len = u32::try_from(self.properties.len()).ok()?;
+        let mut value = Vec::with_capacity(13 + self.properties.len() + self.payload.len());
+        value.push(self.qos);
+        value.extend_from_slice(&self.received_us.to_le_bytes());
+        value.extend_from_slice(&properties_len.to_le_bytes());
+        value.extend_from_slice(&self.properties);
+        value.extend_from_slice(&self.payload);
+        Some(value.into())
+    }
+
+    /// Reads what [`Retained::to_value`] made; `None` when that did not make it.
+    pub(crate) fn from_value(topic: &Arc<str>, seq: u64, value: &Bytes) -> Option<Self> {
+        let (qos, rest) = value.split_first()?;
+        let (received_us, rest) = rest.split_first_chunk()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+        let (properties, payload) = rest.split_at_checked(len)?;
+        Some(Self {
+            topic: Arc::clone(topic),
+            payload: value.slice_ref(payload),
+            qos: *qos,
+            properties: value.slice_ref(properties),
+            received_us: i64::from_le_bytes(*received_us),
+            seq,
+        })
+    }
+
     fn size(&self) -> usize {
-        ENTRY_BYTES + self.topic.len() + self.payload.len()
+        ENTRY_BYTES + self.topic.len() + self.properties.len() + self.payload.len()
     }
 }
 
@@ -114,6 +167,8 @@ mod tests {
             topic: topic.into(),
             payload: Bytes::from_static(payload.as_bytes()),
             qos: 1,
+            properties: Bytes::new(),
+            received_us: 0,
             seq,
         }
     }
@@ -131,27 +186,41 @@ mod tests {
     #[test]
     fn the_latest_stays_and_an_empty_one_clears() {
         let store = RetainedStore::new(10_000, Gauge::default());
-        store.set(message("a/b", "new", 5));
-        store.set(message("a/b", "old", 4));
-        store.set(message("a/c", "x", 6));
+        assert!(store.set(message("a/b", "new", 5)));
+        assert!(!store.set(message("a/b", "old", 4)));
+        let _taken = store.set(message("a/c", "x", 6));
         assert_eq!(store.matching("a/b"), [message("a/b", "new", 5)]);
         assert_eq!(topics(&store, "a/+"), ["a/b", "a/c"]);
-        store.set(message("a/b", "", 7));
+        let _taken = store.set(message("a/b", "", 7));
         assert_eq!(topics(&store, "#"), ["a/c"]);
     }
 
     #[test]
     fn at_the_bound_nothing_is_added_and_nothing_is_evicted() {
         let store = RetainedStore::new(ENTRY_BYTES + 10, Gauge::default());
-        store.set(message("a", "one", 1));
-        store.set(message("b", "two", 2));
+        let _taken = store.set(message("a", "one", 1));
+        let _taken = store.set(message("b", "two", 2));
         assert_eq!(topics(&store, "#"), ["a"]);
-        store.set(message("a", "longer", 3));
+        let _taken = store.set(message("a", "longer", 3));
         assert_eq!(store.matching("a"), [message("a", "longer", 3)]);
-        store.set(message("a", "much too long", 4));
+        let _taken = store.set(message("a", "much too long", 4));
         assert_eq!(store.matching("a"), [message("a", "longer", 3)]);
-        store.set(message("a", "", 5));
-        store.set(message("b", "two", 6));
+        let _taken = store.set(message("a", "", 5));
+        let _taken = store.set(message("b", "two", 6));
         assert_eq!(topics(&store, "#"), ["b"]);
+    }
+
+    #[test]
+    fn values_round_trip() {
+        let mut there = message("a", "payload", 7);
+        there.properties = Bytes::from_static(b"properties");
+        there.received_us = -5;
+        let value = there.to_value().unwrap();
+        let topic = Arc::clone(&there.topic);
+        assert_eq!(Retained::from_value(&topic, 7, &value), Some(there));
+        for len in 0..13 {
+            assert_eq!(Retained::from_value(&topic, 7, &value.slice(..len)), None);
+        }
+        assert_eq!(message("a", "", 8).to_value(), None);
     }
 }

@@ -2,23 +2,26 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ingest_log::{Log, LogCondition, LogError, RealDisk};
-use service::{
-    BindError, BoxError, CancellationToken, ComponentHealth, Context, Stage, Throttle, bind_tcp,
-};
-use tokio::net::{TcpListener, TcpStream};
+use ingest_log::{Log, LogCondition, LogError, OpenReport, RealDisk};
+use service::{BindError, BoxError, CancellationToken, ComponentHealth, Context, Stage, Throttle};
+use session_state::Store;
 
-use crate::connection::{self, Front};
+use crate::access::{self, Access, FileError};
+use crate::connection::Front;
+use crate::expiry::{self, Expiry};
 use crate::fanout::{self, Fanout, RelayError, Timing};
-use crate::metrics::{self, Metrics, Reason};
-use crate::retained::RetainedStore;
+use crate::listen::tls::{Tls, TlsError};
+use crate::listen::{Listeners, reload};
+use crate::metrics::{self, Metrics};
+use crate::retained::{Retained, RetainedStore};
 use crate::share::Groups;
 use crate::share::hold::{self, Hold};
 use crate::takeover::Claims;
+use crate::wills::{self, Wills};
 use crate::{Config, session};
 
 /// A running broker.
@@ -26,8 +29,10 @@ use crate::{Config, session};
 pub struct Handle {
     /// The log: what is appended here is delivered like any published message.
     pub log: Log,
-    /// Where MQTT clients connect.
+    /// Where MQTT clients connect over plain TCP.
     pub mqtt_addr: SocketAddr,
+    /// Every listener's name and address.
+    pub addresses: Vec<(&'static str, SocketAddr)>,
 }
 
 /// Why the broker does not start.
@@ -42,6 +47,15 @@ pub enum Error {
     /// The log cannot be opened.
     #[error("the ingest log cannot be opened")]
     Log(#[from] LogError),
+    /// The users or the rules cannot be read.
+    #[error("who may connect cannot be read")]
+    Access(#[from] FileError),
+    /// TLS has no usable certificate.
+    #[error("TLS cannot be served")]
+    Tls(#[from] TlsError),
+    /// What is remembered of clients cannot be taken up.
+    #[error("the session state cannot be taken up")]
+    State(#[source] session_state::Error),
     /// The embedded router does not start.
     #[error("the live copy cannot be started")]
     Live(#[source] BoxError),
@@ -53,23 +67,25 @@ impl From<RelayError> for Error {
     }
 }
 
+/// How often the session state is digested: so much of the log is read again after a crash.
+const CHECKPOINT: Duration = Duration::from_secs(1);
 /// How often the log's condition is looked at.
 const WATCH: Duration = Duration::from_millis(250);
-/// Pause after a failed accept, which is mostly a lack of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Binds the listener, opens the log and starts all tasks.
+/// Binds the listeners, reads who may connect, opens the log and starts all tasks.
 ///
 /// The log is closed in [`Stage::Serve`], after everything that reads it was drained.
 ///
 /// # Errors
-/// When the address is taken, the log cannot be opened, or the embedded router does not start.
+/// When an address is taken, a file is wrong, the log cannot be opened, or the embedded router does not start.
 pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
-    let listener = bind_tcp("MQTT", config.mqtt_listen).await?;
-    let mqtt_addr = listener.local_addr().map_err(Error::Address)?;
-    let log_config = config.log_config();
-    let opened = tokio::task::spawn_blocking(|| Log::open(Arc::new(RealDisk), log_config)).await;
-    let (log, report) = opened.map_err(|error| Error::Address(error.into()))??;
+    let listeners = Listeners::bind(&config).await?;
+    let addresses = listeners.addresses().map_err(Error::Address)?;
+    let mqtt_addr = addresses
+        .first()
+        .map_or(config.mqtt_listen, |(_, address)| *address);
+    let (access, tls) = doors(&config).await?;
+    let (log, report, state) = open_logs(&config).await?;
     let metrics = Metrics::register(&context.metrics, &log);
     let fanout = Fanout::new(
         config.mqtt_live_queue.as_usize(),
@@ -79,17 +95,12 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     fanout::start(&fanout, &log, Timing::default(), context)?;
     let sessions = i64::try_from(session::count(&log)).unwrap_or(i64::MAX);
     metrics.sessions.set(sessions);
-    let hold = Hold::new(&config.hold_for);
-    let groups = Groups::open(&log, report.next, &hold, metrics.shares.clone());
-    // No client is accepted yet: nothing is acknowledged that a held group would miss.
-    log.cursors().sync().await?;
-    metrics::watch_groups(&context.metrics, &groups);
-    let (watched, kept) = (groups.clone(), log.clone());
-    context.tasks.spawn(Stage::Serve, "share-hold", |stop| {
-        hold::watch(watched, kept, stop)
-    });
+    let groups = open_groups(&config, &log, report.next, &metrics, context).await?;
     let front = Arc::new(Front {
         clock: Arc::clone(&context.clock),
+        wills: Wills::new(&state),
+        state,
+        left_behind: Mutex::default(),
         retained: RetainedStore::new(
             config.mqtt_retained_size.as_usize(),
             metrics.retained.clone(),
@@ -97,6 +108,17 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
         fanout,
         claims: Claims::default(),
         groups,
+        access: access.clone(),
+        expiry: Expiry::new(
+            config.sessions.max_session_expiry(),
+            config.sessions.mqtt_pinned.clone(),
+        ),
+        receive_maximum: config.sessions.mqtt_receive_maximum,
+        topic_aliases: config.sessions.mqtt_topic_aliases,
+        max_keep_alive: config.sessions.mqtt_max_keep_alive,
+        response_topic: config.sessions.mqtt_response_topic.clone(),
+        message_rate: config.limits.mqtt_max_message_rate,
+        max_subscriptions: config.limits.mqtt_max_subscriptions,
         intake: context.tasks.token(Stage::Intake),
         recovered: report.next,
         started_us: context.clock.now().as_micros(),
@@ -116,68 +138,142 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
             "PUBACK leaves before the log's write: this is a test, messages can be lost"
         );
     }
+    keep(&front, context);
+    reload::watch(
+        reloaded(access, tls.clone()),
+        front.metrics.clone(),
+        context,
+    );
+    listeners.serve(&front, tls, context);
+    tracing::info!(
+        ?addresses,
+        sessions,
+        next = report.next,
+        "the MQTT front listens"
+    );
+    Ok(Handle {
+        log,
+        mqtt_addr,
+        addresses,
+    })
+}
+
+/// Takes up retained messages, digests the session state, ends sessions whose time is over, and watches the log.
+fn keep(front: &Arc<Front>, context: &Context) {
+    for (topic, kept) in front.state.retained() {
+        let retained = Retained::from_value(&topic, kept.seq, &kept.value);
+        if !retained.is_some_and(|retained| front.retained.set(retained)) {
+            let topic = &*topic;
+            tracing::warn!(topic, "a retained message was not taken up");
+        }
+    }
+    let willing = Arc::clone(front);
+    context
+        .tasks
+        .spawn(Stage::Intake, "wills", |stop| wills::run(willing, stop));
+    let state = front.state.clone();
+    context.tasks.spawn(Stage::Drain, "session-state", |stop| {
+        keep_state(state, stop)
+    });
+    expiry::open(front);
+    let (expiring, watched) = (Arc::clone(front), front.log.clone());
+    context
+        .tasks
+        .spawn(Stage::Intake, "session-expiry", |stop| {
+            expiry::run(expiring, stop)
+        });
     let health = context.health.component("ingest_log");
     health.ready();
-    let watched = log.clone();
     context.tasks.spawn(Stage::Serve, "ingest-log", |stop| {
         watch(watched, health, stop)
     });
-    let (limit, tasks) = (config.mqtt_max_connections, context.tasks.clone());
-    context
-        .tasks
-        .spawn(Stage::Intake, "mqtt-listener", move |stop| async move {
-            let spawn = |connection| tasks.spawn_child(Stage::Intake, connection);
-            accept(front, listener, limit, spawn, stop).await;
-            Ok(())
-        });
-    tracing::info!(%mqtt_addr, sessions, next = report.next, "the MQTT front listens");
-    Ok(Handle { log, mqtt_addr })
 }
 
-async fn accept<F>(
-    front: Arc<Front>,
-    listener: TcpListener,
-    limit: usize,
-    spawn: F,
-    stop: CancellationToken,
-) where
-    F: Fn(futures_util::future::BoxFuture<'static, ()>),
-{
+/// Takes up the groups of shared subscriptions, and begins those that are to be held.
+///
+/// No client is accepted yet: nothing is acknowledged that a held group would miss.
+async fn open_groups(
+    config: &Config,
+    log: &Log,
+    recovered: u64,
+    metrics: &Metrics,
+    context: &Context,
+) -> Result<Groups, Error> {
+    let hold = Hold::new(&config.hold_for);
+    let groups = Groups::open(log, recovered, &hold, metrics.shares.clone());
+    log.cursors().sync().await?;
+    metrics::watch_groups(&context.metrics, &groups);
+    let (watched, kept) = (groups.clone(), log.clone());
+    context.tasks.spawn(Stage::Serve, "share-hold", |stop| {
+        hold::watch(watched, kept, stop)
+    });
+    Ok(groups)
+}
+
+/// Opens the log, and takes up what is remembered of clients besides messages.
+async fn open_logs(config: &Config) -> Result<(Log, OpenReport, Store), Error> {
+    let (messages, journal) = (config.log_config(), config.state_config());
+    let opened = tokio::task::spawn_blocking(move || {
+        let (log, report) = Log::open(Arc::new(RealDisk), messages)?;
+        let (journal, _) = Log::open(Arc::new(RealDisk), journal)?;
+        let state = Store::open(journal, log.clone(), |record| {
+            Retained::of_record(record).to_value()
+        });
+        Ok((log, report, state.map_err(Error::State)?))
+    });
+    opened.await.map_err(|error| Error::Address(error.into()))?
+}
+
+/// Writes what the state has noted, again and again; closes its journal at the end.
+async fn keep_state(state: Store, stop: CancellationToken) -> Result<(), BoxError> {
+    let mut pace = tokio::time::interval(CHECKPOINT);
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let open = usize::try_from(front.metrics.connections.get()).unwrap_or_default();
-                if open >= limit {
-                    front.metrics.rejected(Reason::ConnectionLimit);
-                    if let Some(suppressed) = front.warning.permit() {
-                        tracing::warn!(%peer, limit, suppressed, "too many connections");
-                    }
-                    continue;
-                }
-                front.metrics.connections.inc();
-                spawn(Box::pin(serve(Arc::clone(&front), stream, peer)));
-            }
-            Err(error) => {
-                if let Some(suppressed) = front.warning.permit() {
-                    tracing::warn!(%error, suppressed, "a connection was not accepted");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(state.close().await?),
+            _ = pace.tick() => {}
+        }
+        // Ended all the same when the stop comes: on a full disk it would wait for ever.
+        tokio::select! {
+            kept = state.checkpoint() => kept?,
+            () = stop.cancelled() => {}
         }
     }
 }
 
-async fn serve(front: Arc<Front>, stream: TcpStream, peer: SocketAddr) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %peer, "nodelay was refused");
-    }
-    let (reader, writer) = stream.into_split();
-    connection::serve(Arc::clone(&front), reader, writer).await;
-    front.metrics.connections.dec();
+/// Reads who may connect, and what TLS shows them.
+async fn doors(config: &Config) -> Result<(Access, Option<Arc<Tls>>), Error> {
+    let options = access::Options {
+        passwords: config.access.mqtt_password_file.clone(),
+        acl: config.access.mqtt_acl_file.clone(),
+        certificate_users: config.access.mqtt_tls_users,
+        anonymous: config.access.mqtt_allow_anonymous,
+        topics: config.limits.topics(),
+        patience: config.mqtt_connect_timeout.0,
+    };
+    let files = config.listeners.tls_files();
+    let read = move || {
+        let access = Access::open(options)?;
+        let tls = files.map(Tls::open).transpose()?;
+        Ok((access, tls.map(Arc::new)))
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.map_err(|error| Error::Address(error.into()))?
+}
+
+/// Tells which files are read again when they change.
+fn reloaded(access: Access, tls: Option<Arc<Tls>>) -> Vec<reload::Source> {
+    let mut sources = vec![reload::Source {
+        name: "users and rules",
+        files: access.files(),
+        reload: Box::new(move || Ok(access.reload()?)),
+    }];
+    sources.extend(tls.map(|tls| reload::Source {
+        name: "certificates",
+        files: tls.files(),
+        reload: Box::new(move || Ok(tls.reload()?)),
+    }));
+    sources
 }
 
 /// Reports the log's condition; fails when the log did; closes it at the end.

@@ -15,15 +15,33 @@ use bytes::Bytes;
 use ingest_log::{Cursor, Log, LogError};
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::v5::NEVER;
+
 /// Prefix of the cursors that are sessions.
 const PREFIX: &str = "session/";
+
+/// How a client wants to receive what a filter matches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Options {
+    /// Highest QoS of deliveries.
+    pub(crate) qos: u8,
+    /// Whether what the client itself publishes is not for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) no_local: bool,
+    /// Whether messages keep their RETAIN flag.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) retain_as_published: bool,
+    /// The identifier that comes with what is delivered for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<u32>,
+}
 
 /// What a client wants to receive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Subscription {
     pub(crate) filter: String,
-    /// Highest QoS of deliveries: 0 or 1.
-    pub(crate) qos: u8,
+    #[serde(flatten)]
+    pub(crate) options: Options,
     /// First sequence it is for: what was published before is not delivered for it.
     pub(crate) since: u64,
 }
@@ -35,6 +53,12 @@ pub(crate) struct Meta {
     /// First sequence that was never sent; `None` while the client is connected, and so after a crash.
     pub(crate) sent_to: Option<u64>,
     pub(crate) subscriptions: Vec<Subscription>,
+    /// For how many seconds it outlives a connection; `None`: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expiry: Option<u32>,
+    /// When the last connection ended, in microseconds since the epoch; `None` while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) left_us: Option<i64>,
 }
 
 impl Meta {
@@ -60,6 +84,25 @@ pub(crate) fn count(log: &Log) -> usize {
     let cursors = log.cursors().list();
     let sessions = cursors.iter().filter(|(name, _)| name.starts_with(PREFIX));
     sessions.count()
+}
+
+/// Returns the expiry of every session that can be read: client id, interval in seconds, and when it was left.
+pub(crate) fn expiries(log: &Log) -> Vec<(String, u32, Option<i64>)> {
+    let cursors = log.cursors().list().into_iter();
+    let expiries = cursors.filter_map(|(name, cursor)| {
+        let client_id = name.strip_prefix(PREFIX)?;
+        let meta: Meta = serde_json::from_slice(&cursor.meta).ok()?;
+        let expiry = meta.expiry.unwrap_or(NEVER);
+        Some((client_id.to_owned(), expiry, meta.left_us))
+    });
+    expiries.collect()
+}
+
+/// Returns the expiry of a session, as [`expiries`] does, if there is one that can be read.
+pub(crate) fn expiry(log: &Log, client_id: &str) -> Option<(u32, Option<i64>)> {
+    let cursor = log.cursors().get(&format!("{PREFIX}{client_id}"))?;
+    let meta: Meta = serde_json::from_slice(&cursor.meta).ok()?;
+    Some((meta.expiry.unwrap_or(NEVER), meta.left_us))
 }
 
 /// Tells whether a client has a session.
@@ -128,7 +171,7 @@ impl Session {
         for new in added {
             let there = self.meta.subscriptions.iter_mut();
             match there.into_iter().find(|old| old.filter == new.filter) {
-                Some(old) => old.qos = new.qos,
+                Some(old) => old.options = new.options,
                 None => self.meta.subscriptions.push(new),
             }
         }
@@ -142,9 +185,25 @@ impl Session {
         self.meta_bytes = self.meta.to_bytes();
     }
 
-    /// Notes up to where the client was sent messages: `None` while it is connected.
-    pub(crate) fn set_sent_to(&mut self, sent_to: Option<u64>) {
-        self.meta.sent_to = sent_to;
+    /// Returns whose it is.
+    pub(crate) fn client_id(&self) -> &str {
+        self.name.strip_prefix(PREFIX).unwrap_or_default()
+    }
+
+    /// Notes that the client is connected, and for how many seconds the session is to outlive that.
+    pub(crate) fn set_connected(&mut self, expiry: u32) {
+        self.meta.sent_to = None;
+        self.meta.left_us = None;
+        self.meta.expiry = Some(expiry).filter(|seconds| *seconds != NEVER);
+        self.meta_bytes = self.meta.to_bytes();
+    }
+
+    /// Notes that the client left: up to where it was sent messages, when, and for how many seconds the session
+    /// outlives that.
+    pub(crate) fn set_left(&mut self, sent_to: u64, left_us: i64, expiry: u32) {
+        self.meta.sent_to = Some(sent_to);
+        self.meta.left_us = Some(left_us);
+        self.meta.expiry = Some(expiry).filter(|seconds| *seconds != NEVER);
         self.meta_bytes = self.meta.to_bytes();
     }
 

@@ -1,5 +1,10 @@
 //! The broker's settings, their defaults and their check.
 
+mod access;
+mod limits;
+mod listeners;
+mod sessions;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,6 +12,10 @@ use ingest_log::{LogConfig, SyncMode};
 use serde::{Deserialize, Serialize};
 use service::{ByteSize, Common, HumanDuration, ListenAddr, Problems};
 
+pub use self::access::{AccessConfig, AccessSettings};
+pub use self::limits::{LimitConfig, LimitSettings};
+pub use self::listeners::{ListenerSettings, Listeners};
+pub use self::sessions::{SessionConfig, SessionSettings};
 use crate::share::hold::MAX_NAMES;
 
 /// What may be set; see [`Config`] for what holds when it is not.
@@ -15,8 +24,8 @@ use crate::share::hold::MAX_NAMES;
 #[group(id = "broker")]
 #[command(next_help_heading = "Broker options")]
 pub struct Settings {
-    /// Address for MQTT clients; there is no authentication yet, so think before leaving this machine
-    /// [default: 127.0.0.1:1883]
+    /// Address for MQTT clients over plain TCP; one that other machines reach wants users, or
+    /// --mqtt-allow-anonymous [default: 127.0.0.1:1883]
     #[arg(long, env = "LASTMILE_MQTT_LISTEN", value_name = "ADDR")]
     pub mqtt_listen: Option<ListenAddr>,
     /// Most connections at once; further ones are closed on arrival [default: 20000]
@@ -60,6 +69,18 @@ pub struct Settings {
     /// [default: the disk]
     #[arg(long, env = "LASTMILE_LOG_MAX_SIZE", value_name = "SIZE")]
     pub log_max_size: Option<ByteSize>,
+    /// The other listeners, and TLS.
+    #[command(flatten)]
+    pub listeners: ListenerSettings,
+    /// Users and rules.
+    #[command(flatten)]
+    pub access: AccessSettings,
+    /// What one client may take.
+    #[command(flatten)]
+    pub limits: LimitSettings,
+    /// Sessions and MQTT 5.
+    #[command(flatten)]
+    pub sessions: SessionSettings,
     /// Consumers for which messages are kept from the first one on, before they ever came: the names of their
     /// groups (`$share/NAME/...`), separated by commas, or `none`. Held are the topics of the subscriber program,
     /// whose group is its --client-id. The log keeps everything until each has come and taken it
@@ -130,6 +151,8 @@ pub struct Config {
     pub mqtt_retained_size: ByteSize,
     /// Folder of the log.
     pub log_dir: PathBuf,
+    /// Folder of what is remembered of clients besides messages.
+    pub state_dir: PathBuf,
     /// What a PUBACK promises.
     pub log_sync: LogSync,
     /// Size of a log segment.
@@ -138,6 +161,14 @@ pub struct Config {
     pub log_max_pending: ByteSize,
     /// Most bytes the log may take on disk.
     pub log_max_size: Option<ByteSize>,
+    /// The other listeners, and TLS.
+    pub listeners: Listeners,
+    /// Users and rules.
+    pub access: AccessConfig,
+    /// What one client may take.
+    pub limits: LimitConfig,
+    /// Sessions and MQTT 5.
+    pub sessions: SessionConfig,
     /// Names of the groups that are held.
     pub hold_for: Vec<String>,
     /// Whether PUBACK leaves before the log's write; exists in debug builds only.
@@ -158,7 +189,12 @@ impl Config {
         let ack_before_commit = false;
         let mqtt_listen =
             common.listen_addr("mqtt_listen", settings.mqtt_listen, 1883, &mut problems);
+        let listeners = Listeners::resolve(&settings.listeners, common, &mut problems);
         let config = Self {
+            listeners,
+            access: AccessConfig::resolve(&settings.access),
+            limits: LimitConfig::resolve(&settings.limits),
+            sessions: SessionConfig::resolve(&settings.sessions),
             mqtt_listen,
             mqtt_max_connections: settings.mqtt_max_connections.unwrap_or(20_000),
             mqtt_max_packet_size: settings.mqtt_max_packet_size.unwrap_or(ByteSize::kib(256)),
@@ -173,6 +209,7 @@ impl Config {
             mqtt_live_queue: settings.mqtt_live_queue.unwrap_or(ByteSize::mib(1)),
             mqtt_retained_size: settings.mqtt_retained_size.unwrap_or(ByteSize::mib(16)),
             log_dir: common.data.join("log"),
+            state_dir: common.data.join("state"),
             log_sync: settings.log_sync.unwrap_or_default(),
             log_segment_size: settings.log_segment_size.unwrap_or(ByteSize::mib(64)),
             log_max_pending: settings.log_max_pending.unwrap_or(ByteSize::mib(32)),
@@ -185,6 +222,9 @@ impl Config {
     }
 
     fn check(&self, problems: &mut Problems) {
+        self.access.check(self, problems);
+        self.limits.check(problems);
+        self.sessions.check(problems);
         let mut within = |name: &str, value: u64, least: u64, most: u64| {
             if !(least..=most).contains(&value) {
                 problems.add(name, format!("is {value}; give {least} to {most}"));
@@ -275,7 +315,19 @@ impl Config {
                 LogSync::Fdatasync => SyncMode::Fdatasync,
                 LogSync::OsBuffer => SyncMode::OsBuffer,
             },
+            held: true,
             ..LogConfig::new(&self.log_dir)
+        }
+    }
+
+    /// Returns the settings of the journal of the session state: small segments, and room for the changes of many
+    /// connections at once.
+    pub(crate) fn state_config(&self) -> LogConfig {
+        LogConfig {
+            segment_bytes: 4 << 20,
+            max_pending_bytes: 64 << 20,
+            sync: self.log_config().sync,
+            ..LogConfig::new(&self.state_dir)
         }
     }
 }

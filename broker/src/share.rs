@@ -35,7 +35,7 @@ pub(crate) use self::membership::Shares;
 use self::roster::Roster;
 use crate::metrics::ShareMetrics;
 use crate::protocol::topic::{Share, Wish, wish};
-use crate::session;
+use crate::session::{self, Options};
 
 /// Prefix of the cursors that are groups.
 const PREFIX: &str = "share/";
@@ -80,7 +80,7 @@ struct Joined {
     group: Arc<Group>,
     /// The group's number of the member.
     member: u64,
-    qos: u8,
+    options: Options,
 }
 
 impl Groups {
@@ -148,7 +148,7 @@ impl Groups {
         share: Share<'_>,
         client_id: &Arc<str>,
         persistent: bool,
-        qos: u8,
+        options: Options,
         since: u64,
     ) -> Result<Joined, JoinError> {
         let mut registry = self.lock();
@@ -157,14 +157,18 @@ impl Groups {
         if !state.roster.admits(client_id) {
             return Err(JoinError::TooManyMembers);
         }
-        if persistent && state.roster.granted(client_id) != Some(qos) {
-            state.roster.enrol(client_id, qos);
+        if persistent && state.roster.granted(client_id) != Some(options) {
+            state.roster.enrol(client_id, options);
             registry.enrol(client_id, &group);
         }
         let member = group.join(&mut state, client_id);
         drop(state);
         self.0.metrics.members.inc();
-        Ok(Joined { group, member, qos })
+        Ok(Joined {
+            group,
+            member,
+            options,
+        })
     }
 
     fn find_or_begin(
@@ -197,14 +201,14 @@ impl Groups {
         let groups = registry.of_client.get(client_id).into_iter().flatten();
         let joined = groups.filter_map(|group| {
             let mut state = group.lock();
-            let qos = state.roster.granted(client_id)?;
+            let options = state.roster.granted(client_id)?;
             let member = group.join(&mut state, client_id);
             drop(state);
             self.0.metrics.members.inc();
             Some(Joined {
                 group: Arc::clone(group),
                 member,
-                qos,
+                options,
             })
         });
         joined.collect()

@@ -67,6 +67,30 @@ impl Claims {
         }
     }
 
+    /// Claims a client id that nobody has or waits for.
+    pub(crate) fn try_claim(&self, client_id: &Arc<str>) -> Option<Claim> {
+        let turn: Arc<tokio::sync::Mutex<()>> = Arc::default();
+        let guard = Arc::clone(&turn).try_lock_owned().ok()?;
+        let mut slots = self.lock();
+        if slots.contains_key(client_id) {
+            return None;
+        }
+        let slot = Slot {
+            end: CancellationToken::new(),
+            turn,
+            claimants: 1,
+        };
+        slots.insert(Arc::clone(client_id), slot);
+        drop(slots);
+        Some(Claim {
+            _turn: guard,
+            _place: Place {
+                claims: self.clone(),
+                client_id: Arc::clone(client_id),
+            },
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Slot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,6 +128,22 @@ mod tests {
         drop(second);
         drop(first);
         drop(third.await);
+        assert!(claims.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_what_nobody_has_is_claimed_by_a_try() {
+        let claims = Claims::default();
+        let id: Arc<str> = "a".into();
+        let tried = claims.try_claim(&id).unwrap();
+        assert!(claims.try_claim(&id).is_none());
+        let end = CancellationToken::new();
+        let mut waits = Box::pin(claims.claim(&id, end.clone()));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        drop(tried);
+        let claimed = waits.await;
+        assert!(claims.try_claim(&id).is_none() && !end.is_cancelled());
+        drop(claimed);
         assert!(claims.lock().is_empty());
     }
 

@@ -3,14 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use session_state::Client;
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
+use super::exactly_once::Unreleased;
 use super::intake::Input;
-use super::outbound::Outbound;
-use super::{Front, Source, read};
+use super::outbound::{Outbound, Takes};
+use super::subscriptions::MAX_QOS;
+use super::{Front, Source, publish_will, read};
+use crate::access::{Denied, Login, Permit};
+use crate::listen::Peer;
+use crate::protocol::Version;
 use crate::protocol::control::{self, Connect, ConnectError};
 use crate::protocol::frame::{Split, split};
+use crate::protocol::v5::answers::{self, Accepted};
 use crate::session::{self, Session, delivery::Delivery};
 use crate::share::Shares;
 use crate::takeover::Claim;
@@ -22,8 +29,8 @@ pub(super) enum Refusal {
     Closed,
     #[error("no CONNECT came in time")]
     Timeout,
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
+    #[error("{1}")]
+    Connect(Version, ConnectError),
     #[error("another connection with the same client id came, or the broker is stopping")]
     Cancelled,
 }
@@ -33,10 +40,12 @@ pub(super) enum Refusal {
 pub(super) struct Admitted {
     pub(super) connect: Connect,
     pub(super) client_id: Arc<str>,
+    pub(super) permit: Permit,
     pub(super) claim: Claim,
     pub(super) source: Source,
     pub(super) shares: Shares,
     pub(super) out: Outbound,
+    pub(super) unreleased: Unreleased,
 }
 
 /// Reads the first packet, which must be CONNECT.
@@ -49,13 +58,21 @@ pub(super) async fn connect<R: AsyncRead + Unpin>(
         loop {
             match split(input.unread(), front.max_packet_bytes) {
                 Ok(Split::Frame(frame)) => {
+                    let version = control::version_of(frame.body);
                     let connect = control::connect(&frame);
                     let size = frame.size;
                     input.took(size, true);
-                    return Ok(connect?);
+                    return connect.map_err(|error| Refusal::Connect(version, error));
                 }
                 Ok(Split::Incomplete(_)) => {}
-                Err(violation) => return Err(ConnectError::from(violation).into()),
+                Err(violation) => {
+                    // What is there of it may tell the version: behind type and length.
+                    let body = input.unread().get(1..).unwrap_or_default();
+                    let length = body.iter().take(4).position(|byte| byte & 0x80 == 0);
+                    let body = length.and_then(|at| body.get(at + 1..)).unwrap_or_default();
+                    let version = control::version_of(body);
+                    return Err(Refusal::Connect(version, violation.into()));
+                }
             }
             match read(reader, input).await {
                 Ok(0) | Err(_) => return Err(Refusal::Closed),
@@ -70,44 +87,206 @@ pub(super) async fn connect<R: AsyncRead + Unpin>(
 /// Takes the client id, opens the session and prepares the CONNACK.
 pub(super) async fn admit(
     front: &Front,
-    connect: Connect,
+    peer: &Peer,
+    mut connect: Connect,
     end: &CancellationToken,
 ) -> Result<Admitted, Refusal> {
+    let version = connect.version;
+    let refused = |error| Refusal::Connect(version, error);
     let client_id: Arc<str> = if connect.client_id.is_empty() {
         let number = front.assigned_ids.fetch_add(1, Ordering::Relaxed);
         format!("auto-{}-{number}", front.started_us).into()
     } else {
         connect.client_id.as_str().into()
     };
+    // Before the claim: who is not let in ends nobody's connection.
+    let permit = tokio::select! {
+        permit = judge(front, peer, &connect, &client_id) => permit.map_err(refused)?,
+        () = end.cancelled() => return Err(Refusal::Cancelled),
+    };
     let claim = tokio::select! {
         claim = front.claims.claim(&client_id, end.clone()) => claim,
         () = end.cancelled() => return Err(Refusal::Cancelled),
     };
-    let mut out = Outbound::new(front.window);
-    let (source, shares, session_present) = if connect.clean_session {
-        if session::discard(&front.log, &client_id) {
-            front.metrics.sessions.dec();
+    let mut takes = Takes {
+        version,
+        window: front.window.min(usize::from(connect.receive_maximum)),
+        packet_bytes: connect.packet_bytes,
+        aliases: connect.aliases,
+        clock: Arc::clone(&front.clock),
+        durable: false,
+    };
+    let asked_expiry = connect.session_expiry;
+    connect.session_expiry = front.expiry.grant(&client_id, asked_expiry);
+    front.expiry.cancel(&client_id);
+    let ends = connect.clean_start || front.has_expired(&client_id);
+    // A will that waits is for nothing when its session goes on, and due when that ends.
+    if let Some(will) = front.wills.take(&client_id).filter(|_| ends) {
+        publish_will(front, &client_id, will).await;
+    }
+    if ends {
+        let existed = session::exists(&front.log, &client_id);
+        front.end_session(&client_id);
+        if existed && front.log.cursors().sync().await.is_err() {
+            return Err(refused(ConnectError::Unavailable));
         }
-        let shares = Shares::begin(&front.groups, &client_id, false);
-        (Source::Live(front.fanout.subscriber()), shares, false)
-    } else {
+    }
+    let expiry = connect.session_expiry;
+    // What was noted before must not come back, nor must what is taken up be lost again.
+    let known = settled(front, &client_id).await.map_err(refused)?;
+    takes.durable = expiry > 0 || session::exists(&front.log, &client_id);
+    let (source, shares, session_present) = if expiry > 0 || session::exists(&front.log, &client_id)
+    {
         tokio::select! {
-            opened = open(front, &client_id) => opened?,
+            opened = open(front, &client_id, expiry, &known) => opened.map_err(refused)?,
             () = end.cancelled() => return Err(Refusal::Cancelled),
         }
+    } else {
+        let shares = Shares::begin(&front.groups, &client_id, false);
+        let live = front.fanout.subscriber(&client_id);
+        (Source::Live(live), shares, false)
     };
-    control::put_accepted(out.answers(), session_present);
+    let takes_up = takes.durable;
+    let mut out = Outbound::new(takes);
+    accept(
+        front,
+        &client_id,
+        &mut connect,
+        &mut out,
+        (asked_expiry, session_present),
+    );
+    let unreleased = Unreleased::new(takes_up, Some(&known));
+    if takes_up {
+        restore(&mut out, &known);
+    }
     Ok(Admitted {
         connect,
         client_id,
+        permit,
         claim,
         source,
         shares,
         out,
+        unreleased,
     })
 }
 
-async fn open(front: &Front, client_id: &Arc<str>) -> Result<(Source, Shares, bool), ConnectError> {
+/// Answers a CONNECT that is accepted; with MQTT 5 the keep-alive may become another.
+fn accept(
+    front: &Front,
+    client_id: &str,
+    connect: &mut Connect,
+    out: &mut Outbound,
+    (asked_expiry, session_present): (u32, bool),
+) {
+    if connect.version == Version::V311 {
+        return control::put_accepted(out.answers(), session_present);
+    }
+    let response_information = response_topic(front, connect, client_id);
+    let (asked_keep_alive, expiry) = (connect.keep_alive, connect.session_expiry);
+    connect.keep_alive = match front.max_keep_alive {
+        Some(most) if connect.keep_alive == 0 => most,
+        Some(most) => connect.keep_alive.min(most),
+        None => connect.keep_alive,
+    };
+    let accepted = Accepted {
+        session_present,
+        session_expiry: (expiry != asked_expiry).then_some(expiry),
+        receive_maximum: front.receive_maximum,
+        maximum_qos: Some(MAX_QOS).filter(|qos| *qos < 2),
+        packet_bytes: u32::try_from(front.max_packet_bytes).unwrap_or(u32::MAX),
+        assigned_client_id: connect.client_id.is_empty().then_some(client_id),
+        aliases: front.topic_aliases,
+        keep_alive: Some(connect.keep_alive).filter(|seconds| *seconds != asked_keep_alive),
+        response_information: response_information.as_deref(),
+    };
+    answers::put_accepted(out.answers(), &accepted);
+}
+
+/// Finds out who the client is, and whether it may come in and leave its will.
+async fn judge(
+    front: &Front,
+    peer: &Peer,
+    connect: &Connect,
+    client_id: &str,
+) -> Result<Permit, ConnectError> {
+    let login = Login {
+        client_id,
+        user: connect.username.as_deref(),
+        password: connect.password.as_deref(),
+        certificate: peer.certificate.as_deref(),
+    };
+    let permit = front.access.admit(login).await?;
+    let will = connect.will.as_ref();
+    if will.is_some_and(|will| permit.may_publish(&will.topic).is_err()) {
+        return Err(ConnectError::NotAuthorized);
+    }
+    Ok(permit)
+}
+
+impl From<Denied> for ConnectError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Credentials => Self::Credentials,
+            Denied::NotAuthorized => Self::NotAuthorized,
+            Denied::ClientId => Self::ClientId,
+            Denied::Busy => Self::Unavailable,
+        }
+    }
+}
+
+/// Returns where a client that wants to know is to expect responses. A client id that is no part of a topic has
+/// no such place.
+fn response_topic(front: &Front, connect: &Connect, client_id: &str) -> Option<String> {
+    let fits = !client_id.contains(['+', '#']);
+    (connect.wants_response && fits).then(|| format!("{}/{client_id}", front.response_topic))
+}
+
+/// Waits until all is durable that is known of a client, and returns it. What is known of a session that is gone is
+/// cleared.
+async fn settled(front: &Front, client_id: &str) -> Result<Client, ConnectError> {
+    let unavailable = |_| ConnectError::Unavailable;
+    if front.state.client(client_id).is_none() {
+        return Ok(Client::default());
+    }
+    if !session::exists(&front.log, client_id) {
+        front.state.clear(client_id).map_err(unavailable)?;
+    }
+    let barrier = front.state.change(client_id, &[]);
+    let barrier = barrier.map_err(unavailable)?;
+    barrier.await.map_err(|_| ConnectError::Unavailable)?;
+    let known = front.state.client(client_id).unwrap_or_default();
+    // A message that is accepted and not durable cannot be answered when it is sent again.
+    let newest = known.incoming.values().map(|incoming| incoming.seq).max();
+    if let Some(newest) = newest.filter(|newest| *newest >= front.log.next_durable()) {
+        let durable = front.log.reader(newest).next_chunk(1).await;
+        durable.map_err(|_| ConnectError::Unavailable)?;
+    }
+    Ok(known)
+}
+
+/// Takes up what the connection before left open with QoS 2; PUBREL goes again at once.
+fn restore(out: &mut Outbound, known: &Client) {
+    let left = known.outgoing.iter();
+    let left = left.map(|(&id, outgoing)| (id, (outgoing.seq, outgoing.received)));
+    out.window.restore(&left.collect());
+    for (&id, outgoing) in &known.outgoing {
+        if outgoing.received {
+            out.put_pubrel(id);
+        } else if outgoing.seq < known.reading.place {
+            // It is done with, whatever became of its PUBREC.
+            out.take_pubrec(id, true);
+        }
+    }
+}
+
+/// Goes on with the session of a client or begins one; it outlives the connection by `expiry` seconds.
+async fn open(
+    front: &Front,
+    client_id: &Arc<str>,
+    expiry: u32,
+    known: &Client,
+) -> Result<(Source, Shares, bool), ConnectError> {
     let resumed = Session::resume(&front.log, client_id, front.recovered).map_err(|error| {
         tracing::error!(%error, client_id = &**client_id, "a session cannot be read; its client is refused");
         ConnectError::Unavailable
@@ -127,9 +306,9 @@ async fn open(front: &Front, client_id: &Arc<str>) -> Result<(Source, Shares, bo
     } else {
         Shares::begin(&front.groups, client_id, true)
     };
-    let mut delivery = Delivery::new(&front.log, session, unsent);
+    let mut delivery = Delivery::new(&front.log, session, unsent, known);
     // This sync is also the one that the shared subscriptions want before anything is sent.
-    let begun = delivery.begin().await;
+    let begun = delivery.begin(expiry).await;
     begun.map_err(|_| ConnectError::Unavailable)?;
     Ok((Source::Persistent(Box::new(delivery)), shares, present))
 }

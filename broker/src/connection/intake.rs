@@ -3,15 +3,22 @@
 //! One call takes every complete packet that was read, gathers what is published into one record batch, and answers
 //! what needs no waiting. It stops at the first packet that must be handled before what follows it.
 
+use std::num::NonZeroU16;
+
 use bytes::Bytes;
 use ingest_log::{RecordBatch, RecordHead};
 
+use super::exactly_once::Unreleased;
 use super::outbound::Outbound;
+use crate::access::{Permit, Refused};
 use crate::protocol::control::{self, Control};
 use crate::protocol::frame::{Frame, Split, split};
-use crate::protocol::{Violation, publish, topic};
+use crate::protocol::{Version, Violation, publish, topic};
 use crate::retained::Retained;
 use crate::session::window::Origin;
+
+/// The quality of service that needs a memory.
+const EXACTLY_ONCE: u8 = 2;
 
 /// Bytes that were read and not yet taken.
 #[derive(Debug, Default)]
@@ -62,12 +69,62 @@ impl Input {
     }
 }
 
+/// What is kept of a client's packets from one call to the next.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// Topics by alias, which begin with 1.
+    aliases: Vec<Option<Box<str>>>,
+    most_aliases: u16,
+    /// Room for the properties of one message.
+    kept: Vec<u8>,
+    /// What it published with QoS 2 and did not release.
+    pub(super) unreleased: Unreleased,
+}
+
+impl Inbound {
+    /// Begins without aliases; the client may set so many.
+    pub(super) fn new(most_aliases: u16, unreleased: Unreleased) -> Self {
+        Self {
+            aliases: Vec::new(),
+            most_aliases,
+            kept: Vec::new(),
+            unreleased,
+        }
+    }
+}
+
+/// Sets an alias, or returns the topic it was set to.
+fn aliased<'a>(
+    aliases: &'a mut Vec<Option<Box<str>>>,
+    most: u16,
+    alias: NonZeroU16,
+    topic: &'a str,
+) -> Result<&'a str, Violation> {
+    if alias.get() > most {
+        return Err(Violation::TopicAlias);
+    }
+    let place = usize::from(alias.get()) - 1;
+    if topic.is_empty() {
+        let known = aliases.get(place).and_then(Option::as_deref);
+        return known.ok_or(Violation::Protocol);
+    }
+    if aliases.len() <= place {
+        aliases.resize(place + 1, None);
+    }
+    aliases[place] = Some(topic.into());
+    Ok(topic)
+}
+
 /// What holds for every message of one call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'a> {
+    pub(super) version: Version,
     pub(super) client_id: &'a str,
     pub(super) received_us: i64,
     pub(super) max_packet_bytes: usize,
+    pub(super) permit: &'a Permit,
+    /// How many more messages with QoS 1 or 2 the client may have on their way.
+    pub(super) room: usize,
     /// The negative control: PUBACK at once.
     pub(super) ack_before_commit: bool,
 }
@@ -78,10 +135,22 @@ pub(super) struct Taken {
     pub(super) batch: RecordBatch,
     /// Packet ids to acknowledge, in order.
     pub(super) packet_ids: Vec<u16>,
+    /// Which of them are of QoS 2, by place.
+    pub(super) exact: Vec<usize>,
+    /// Messages taken with QoS 2 whose ids are to be remembered, with their places in the batch.
+    pub(super) tracked: Vec<(u64, NonZeroU16)>,
+    /// Messages that count against the client's quota.
+    pub(super) counted: usize,
+    /// Packet ids that were released.
+    pub(super) released: Vec<NonZeroU16>,
     /// Retained messages with their places in the batch.
     pub(super) retained: Vec<(u64, Retained)>,
     /// Messages by QoS.
-    pub(super) received: [u64; 2],
+    pub(super) received: [u64; 3],
+    /// Messages that were refused: denied by the rules, and for their topic.
+    pub(super) refused: [u64; 2],
+    /// Why, for those among the packet ids: places and reasons.
+    pub(super) reasons: Vec<(usize, Refused)>,
     /// What a subscriber acknowledged.
     pub(super) acknowledged: Vec<Origin>,
     /// The packet at which it stopped.
@@ -91,7 +160,12 @@ pub(super) struct Taken {
 }
 
 /// Takes packets from `input`.
-pub(super) fn take(input: &mut Input, terms: &Terms<'_>, out: &mut Outbound) -> Taken {
+pub(super) fn take(
+    input: &mut Input,
+    inbound: &mut Inbound,
+    terms: &Terms<'_>,
+    out: &mut Outbound,
+) -> Taken {
     let unread = input.unread();
     let mut taken = Taken {
         batch: RecordBatch::with_capacity(unread.len() + unread.len() / 4),
@@ -103,7 +177,7 @@ pub(super) fn take(input: &mut Input, terms: &Terms<'_>, out: &mut Outbound) -> 
         match split(&unread[at..], terms.max_packet_bytes) {
             Ok(Split::Frame(frame)) => {
                 at += frame.size;
-                taken.violation = one(&frame, terms, out, &mut taken).err();
+                taken.violation = one(&frame, inbound, terms, out, &mut taken).err();
             }
             Ok(Split::Incomplete(_)) => {
                 fresh = false;
@@ -118,45 +192,90 @@ pub(super) fn take(input: &mut Input, terms: &Terms<'_>, out: &mut Outbound) -> 
 
 fn one(
     frame: &Frame<'_>,
+    inbound: &mut Inbound,
     terms: &Terms<'_>,
     out: &mut Outbound,
     taken: &mut Taken,
 ) -> Result<(), Violation> {
     if frame.first & 0xf0 == publish::TYPE {
-        return message(frame, terms, out, taken);
+        return message(frame, inbound, terms, out, taken);
     }
     match frame.first {
         control::PUBACK => {
             // An unknown id is an acknowledgement of something sent on an earlier connection.
-            let origin = out.window.acknowledge(control::puback(frame)?);
+            let origin = out
+                .window
+                .acknowledge(control::puback(terms.version, frame)?);
             taken.acknowledged.extend(origin);
         }
+        control::PUBREC => {
+            let (id, refused) = control::pubrec(terms.version, frame)?;
+            taken.acknowledged.extend(out.take_pubrec(id, refused));
+        }
+        control::PUBREL => taken.released.push(control::pubrel(terms.version, frame)?),
+        control::PUBCOMP => out.take_pubcomp(control::pubrel(terms.version, frame)?),
         control::PINGREQ if frame.body.is_empty() => {
             out.answers().extend_from_slice(&control::PINGRESP);
         }
-        _ => taken.control = Some(control::control(frame)?),
+        _ => taken.control = Some(control::control(terms.version, frame)?),
     }
     Ok(())
 }
 
 fn message(
     frame: &Frame<'_>,
+    inbound: &mut Inbound,
     terms: &Terms<'_>,
     out: &mut Outbound,
     taken: &mut Taken,
 ) -> Result<(), Violation> {
-    let publish = publish::decode(frame.first, frame.body)?;
+    let Inbound {
+        aliases,
+        most_aliases,
+        kept,
+        unreleased,
+    } = inbound;
+    let publish = match terms.version {
+        Version::V311 => publish::decode(frame.first, frame.body)?,
+        Version::V5 => {
+            let (mut publish, alias) = publish::decode_v5(frame.first, frame.body, kept)?;
+            if let Some(alias) = alias {
+                publish.topic = aliased(aliases, *most_aliases, alias, publish.topic)?;
+            }
+            publish
+        }
+    };
     if topic::is_own(publish.topic) {
         return Err(Violation::DollarTopic);
     }
-    let count = taken.received.get_mut(usize::from(publish.qos));
-    *count.ok_or(Violation::ExactlyOnce)? += 1;
+    let exact = NonZeroU16::new(publish.packet_id).filter(|_| publish.qos == EXACTLY_ONCE);
+    let is_new = exact.is_none_or(|id| unreleased.take(id));
+    taken.received[usize::from(publish.qos)] += u64::from(is_new);
     if publish.qos > 0 {
-        if terms.ack_before_commit {
+        if is_new && taken.counted >= terms.room {
+            return Err(Violation::ReceiveMaximum);
+        }
+        taken.counted += usize::from(is_new);
+        if terms.ack_before_commit && exact.is_none() {
             publish::encode_ack(out.answers(), publish.packet_id);
         } else {
+            taken.exact.extend(exact.map(|_| taken.packet_ids.len()));
             taken.packet_ids.push(publish.packet_id);
         }
+    }
+    if !is_new {
+        return Ok(());
+    }
+    if let Err(refused) = terms.permit.may_publish(publish.topic) {
+        taken.refused[usize::from(refused == Refused::TopicName)] += 1;
+        if publish.qos > 0 && !(terms.ack_before_commit && exact.is_none()) {
+            taken.reasons.push((taken.packet_ids.len() - 1, refused));
+        }
+        if let Some(id) = exact {
+            // Nothing is there to be released.
+            unreleased.release(id);
+        }
+        return Ok(());
     }
     let head = RecordHead {
         qos: publish.qos,
@@ -164,15 +283,20 @@ fn message(
         received_us: terms.received_us,
         topic: publish.topic,
         client_id: terms.client_id,
+        properties: publish.properties,
     };
     let place = taken.batch.len() as u64;
-    let pushed = taken.batch.push(&head, publish.payload);
+    let tracked = exact.filter(|_| unreleased.is_durable());
+    taken.tracked.extend(exact.map(|id| (place, id)));
+    let pushed = taken.batch.push_tracked(&head, tracked, publish.payload);
     pushed.map_err(|_| Violation::TooLarge)?;
     if publish.retain {
         let retained = Retained {
             topic: publish.topic.into(),
             payload: Bytes::copy_from_slice(publish.payload),
             qos: publish.qos,
+            properties: Bytes::copy_from_slice(publish.properties),
+            received_us: terms.received_us,
             seq: 0,
         };
         taken.retained.push((place, retained));

@@ -1,25 +1,74 @@
-//! What goes to one client: the bytes not yet written, the QoS 1 window, and retained messages not yet sent.
+//! What goes to one client: the bytes not yet written, the window of QoS 1 and 2, and retained messages not yet sent.
 //!
 //! Bounds: nothing is added to the bytes by deliveries beyond [`OUTPUT_BYTES`] and one message; the connection
 //! also stops reading there, so answers cannot pile up either.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU16;
+use std::sync::Arc;
 
-use crate::protocol::publish::{self, Publish};
+use service::Clock;
+use session_state::Change;
+
+use super::exactly_once::Turn;
+use crate::protocol::Version;
+use crate::protocol::control::PUBREL;
+use crate::protocol::properties;
+use crate::protocol::publish::{self, Alias, Extra, Publish};
+use crate::protocol::v5::{answers, reason};
 use crate::retained::Retained;
-use crate::session::window::{Origin, Window};
+use crate::session::window::{Origin, Receipt, Window};
 
 /// A message for this client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Message<'a> {
     pub(crate) topic: &'a str,
     pub(crate) payload: &'a [u8],
-    /// 0 or 1.
     pub(crate) qos: u8,
     pub(crate) retain: bool,
     pub(crate) dup: bool,
     /// Who is to know of its acknowledgement.
     pub(crate) origin: Origin,
+    /// What MQTT 5 passes on, in the form of [`properties::keep`].
+    pub(crate) properties: &'a [u8],
+    /// When it was published, in microseconds since the epoch; its expiry is counted from there.
+    pub(crate) received_us: i64,
+    /// The identifiers of the client's subscriptions it is for.
+    pub(crate) ids: &'a [u32],
+}
+
+/// What a subscription is granted for a retained message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) qos: u8,
+    /// The subscription's identifier.
+    pub(crate) id: Option<u32>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Sent {
+    Yes,
+    /// It is not for this client: it has expired, or is larger than what the client takes. It counts as done with.
+    Never,
+    /// Its QoS needs a window that is full; later it may go.
+    NotNow,
+}
+
+/// What a client said of what it takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Takes {
+    pub(crate) version: Version,
+    /// Most messages with QoS 1 or 2 on their way.
+    pub(crate) window: usize,
+    /// Largest packet.
+    pub(crate) packet_bytes: usize,
+    /// Highest topic alias.
+    pub(crate) aliases: u16,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Whether its session outlives the connection, so that what goes with QoS 2 is noted in the journal first.
+    pub(crate) durable: bool,
 }
 
 /// Bytes waiting at which no more are made.
@@ -28,24 +77,40 @@ const OUTPUT_BYTES: usize = 256 << 10;
 const KEPT_BYTES: usize = 4 << 10;
 /// Most retained messages waiting; each holds only references.
 const MAX_RETAINED: usize = 100_000;
+/// Most topics that are given an alias, whatever the client takes: each is held for as long as the connection.
+const MAX_ALIASES: usize = 64;
+/// Topics up to this length cost no more than an alias.
+const SHORT_TOPIC_BYTES: usize = 3;
+/// Microseconds in a second.
+const SECOND_US: i64 = 1_000_000;
 
 /// The outgoing side of a connection.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     bytes: Vec<u8>,
     written: usize,
+    /// Where the bytes begin that wait for the journal.
+    held: Option<usize>,
+    /// What the journal is to note.
+    pub(crate) turn: Turn,
     pub(crate) window: Window,
-    retained: VecDeque<(Retained, u8)>,
+    takes: Takes,
+    aliases: HashMap<Box<str>, NonZeroU16>,
+    retained: VecDeque<(Retained, Grant)>,
     /// Messages sent since this was last asked.
     delivered: u64,
 }
 
 impl Outbound {
-    pub(crate) fn new(window: usize) -> Self {
+    pub(crate) fn new(takes: Takes) -> Self {
         Self {
             bytes: Vec::new(),
             written: 0,
-            window: Window::new(window),
+            held: None,
+            turn: Turn::default(),
+            window: Window::new(takes.window),
+            takes,
+            aliases: HashMap::new(),
             retained: VecDeque::new(),
             delivered: 0,
         }
@@ -56,9 +121,30 @@ impl Outbound {
         self.bytes.len() - self.written < OUTPUT_BYTES
     }
 
-    /// Returns what is to be written.
+    /// Returns the size of the largest packet the client takes.
+    pub(crate) fn packet_limit(&self) -> usize {
+        self.takes.packet_bytes
+    }
+
+    /// Returns what may be written now.
     pub(crate) fn unwritten(&self) -> &[u8] {
-        &self.bytes[self.written..]
+        let end = self.held.unwrap_or(self.bytes.len());
+        &self.bytes[self.written..end]
+    }
+
+    /// Tells whether everything was written.
+    pub(crate) fn is_written(&self) -> bool {
+        self.written == self.bytes.len()
+    }
+
+    /// Keeps back the bytes from `held` on, or none.
+    pub(crate) fn hold(&mut self, held: Option<usize>) {
+        self.held = held;
+    }
+
+    /// Makes all that is appended from here on wait for what the journal is to note.
+    pub(crate) fn gate(&mut self) {
+        self.turn.gate.get_or_insert(self.bytes.len());
     }
 
     /// Notes that so many bytes were written.
@@ -76,30 +162,149 @@ impl Outbound {
         &mut self.bytes
     }
 
-    /// Sends a message; `false`, and nothing is sent, when its QoS needs a window that is full.
-    pub(crate) fn send(&mut self, message: &Message<'_>) -> bool {
-        let mut packet_id = 0;
-        if message.qos > 0 {
-            match self.window.push(message.origin) {
-                Some(id) => packet_id = id,
-                None => return false,
-            }
+    /// Sends a message, if it is for this client and may go now.
+    pub(crate) fn send(&mut self, message: &Message<'_>) -> Sent {
+        self.emit(message, None)
+    }
+
+    /// Sends a message again with the packet id it has, which was restored; see [`Outbound::send`].
+    pub(crate) fn send_again(&mut self, message: &Message<'_>, id: NonZeroU16) -> Sent {
+        self.emit(message, Some(id))
+    }
+
+    /// Gives a message its packet id, unless it has one; `None` when the window is full.
+    fn enter(&mut self, message: &Message<'_>, again: Option<NonZeroU16>) -> Option<u16> {
+        if message.qos == 0 {
+            return Some(0);
         }
-        let publish = Publish {
+        if let Some(id) = again {
+            return self.window.again(id).then_some(id.get());
+        }
+        let id = self.window.push(message.origin, message.qos)?;
+        if let (2, true, Origin::Session { seq }) =
+            (message.qos, self.takes.durable, message.origin)
+        {
+            self.gate();
+            let group = Box::default();
+            self.turn.changes.push(Change::Sent { id, seq, group });
+        }
+        Some(id.get())
+    }
+
+    fn emit(&mut self, message: &Message<'_>, again: Option<NonZeroU16>) -> Sent {
+        let (expiry, others) = properties::expiry_of(message.properties);
+        let expiry = match expiry.map(|seconds| self.left_of(seconds, message.received_us)) {
+            Some(None) => return Sent::Never,
+            Some(left) => left,
+            None => None,
+        };
+        let mut publish = Publish {
             dup: message.dup && message.qos > 0,
             qos: message.qos,
             retain: message.retain,
             topic: message.topic,
-            packet_id,
+            packet_id: 0,
+            properties: &[],
             payload: message.payload,
         };
-        publish::encode(&mut self.bytes, &publish);
+        if self.takes.version == Version::V311 {
+            match self.enter(message, again) {
+                Some(id) => publish.packet_id = id,
+                None => return Sent::NotNow,
+            }
+            publish::encode(&mut self.bytes, &publish);
+        } else {
+            publish.properties = others;
+            let extra = Extra {
+                alias: self.alias(message.topic),
+                expiry,
+                ids: message.ids,
+            };
+            if publish::size_v5(&publish, &extra) > self.takes.packet_bytes {
+                return Sent::Never;
+            }
+            match self.enter(message, again) {
+                Some(id) => publish.packet_id = id,
+                None => return Sent::NotNow,
+            }
+            if let Some(Alias::New(number)) = extra.alias {
+                self.aliases.insert(message.topic.into(), number);
+            }
+            publish::encode_v5(&mut self.bytes, &publish, &extra);
+        }
         self.delivered += 1;
-        true
+        Sent::Yes
+    }
+
+    /// Takes a PUBREC and answers it; `refused` is what the client does not want. Returns whose message is done with
+    /// now; with a session that outlives the connection that is so only once the journal has it.
+    pub(crate) fn take_pubrec(&mut self, id: NonZeroU16, refused: bool) -> Option<Origin> {
+        let receipt = self.window.receive(id);
+        if refused {
+            self.take_pubcomp(id);
+            return match receipt {
+                Receipt::New(origin) => Some(origin),
+                Receipt::Repeated | Receipt::Unknown => None,
+            };
+        }
+        let mut done = None;
+        match receipt {
+            Receipt::New(Origin::Session { seq }) if self.takes.durable => {
+                self.gate();
+                let group = Box::default();
+                self.turn.changes.push(Change::Received { id, seq, group });
+                self.turn.received.push(Origin::Session { seq });
+            }
+            Receipt::New(origin) => done = Some(origin),
+            Receipt::Repeated => {}
+            Receipt::Unknown if self.takes.version == Version::V5 => {
+                let reason = reason::PACKET_ID_NOT_FOUND;
+                answers::put_acknowledgement(&mut self.bytes, PUBREL, id.get(), reason, None);
+                return None;
+            }
+            Receipt::Unknown => {}
+        }
+        self.put_pubrel(id);
+        done
+    }
+
+    /// Appends a PUBREL.
+    pub(crate) fn put_pubrel(&mut self, id: NonZeroU16) {
+        let [high, low] = id.get().to_be_bytes();
+        self.bytes.extend_from_slice(&[PUBREL, 2, high, low]);
+    }
+
+    /// Takes a PUBCOMP.
+    pub(crate) fn take_pubcomp(&mut self, id: NonZeroU16) {
+        if self.window.complete(id) && self.takes.durable {
+            self.turn.changes.push(Change::Completed { id });
+        }
+    }
+
+    /// Returns the seconds that are left of an expiry interval; `None` when none are.
+    fn left_of(&self, seconds: u32, received_us: i64) -> Option<u32> {
+        let waited_us = self.takes.clock.now().as_micros() - received_us;
+        let waited = u32::try_from(waited_us.max(0) / SECOND_US).unwrap_or(u32::MAX);
+        seconds.checked_sub(waited).filter(|left| *left > 0)
+    }
+
+    /// Returns the alias a topic has or may have.
+    fn alias(&self, topic: &str) -> Option<Alias> {
+        if self.takes.aliases == 0 || topic.len() <= SHORT_TOPIC_BYTES {
+            return None;
+        }
+        if let Some(known) = self.aliases.get(topic) {
+            return Some(Alias::Known(*known));
+        }
+        let most = usize::from(self.takes.aliases).min(MAX_ALIASES);
+        let next = u16::try_from(self.aliases.len() + 1).ok()?;
+        NonZeroU16::new(next)
+            .filter(|_| self.aliases.len() < most)
+            .map(Alias::New)
     }
 
     /// Queues retained messages for a new subscription; returns how many had no place.
-    pub(crate) fn queue_retained(&mut self, found: Vec<(Retained, u8)>) -> usize {
+    pub(crate) fn queue_retained(&mut self, found: Vec<(Retained, Grant)>) -> usize {
         let room = MAX_RETAINED.saturating_sub(self.retained.len());
         let dropped = found.len().saturating_sub(room);
         self.retained.extend(found.into_iter().take(room));
@@ -109,18 +314,27 @@ impl Outbound {
     /// Sends queued retained messages as far as there is room.
     pub(crate) fn pump_retained(&mut self) {
         while self.has_room()
-            && let Some((message, qos)) = self.retained.pop_front()
+            && let Some((message, grant)) = self.retained.pop_front()
         {
             let sent = self.send(&Message {
                 topic: &message.topic,
                 payload: &message.payload,
-                qos,
+                // The journal knows records only, so to a session that outlives the connection these go at most
+                // with QoS 1.
+                qos: if self.takes.durable {
+                    grant.qos.min(1)
+                } else {
+                    grant.qos
+                },
                 retain: true,
                 dup: false,
                 origin: Origin::Memory,
+                properties: &message.properties,
+                received_us: message.received_us,
+                ids: grant.id.as_slice(),
             });
-            if !sent {
-                self.retained.push_front((message, qos));
+            if sent == Sent::NotNow {
+                self.retained.push_front((message, grant));
                 return;
             }
         }

@@ -2,33 +2,39 @@
 
 use std::future::Future;
 use std::io;
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::pin::pin;
 
-use ingest_log::{LogError, RecordBatch, RecordHead};
-use service::ErrorChain;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until, timeout};
+use ingest_log::LogError;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::farewell::retain;
+use super::flush::write;
 use super::intake::{self, Taken, Terms};
 use super::{
-    Connection, End, FAREWELL, Front, MAX_PENDING_BATCHES, MAX_PENDING_MESSAGES, Pending, Source,
-    part, read,
+    Connection, End, MAX_PENDING_BATCHES, MAX_PENDING_MESSAGES, Pending, Source, read, withdrawn,
 };
-use crate::metrics::Reason;
-use crate::protocol::control::{Control, Will};
-use crate::protocol::publish;
-use crate::retained::Retained;
-use crate::takeover::Claim;
+use crate::access::Refused;
+use crate::metrics::What;
+use crate::protocol::control::{self, Control};
+use crate::protocol::v5::{answers, reason};
+use crate::protocol::{Version, Violation, publish};
 
 /// What a connection waited for.
 enum Event {
     Read(io::Result<usize>),
-    Wrote(io::Result<usize>),
+    /// How many bytes, and whether they have left.
+    Wrote(io::Result<(usize, bool)>),
+    /// The client was not read for long enough.
+    Rested,
     Appended(Result<Pending, LogError>),
     Committed(Result<Range<u64>, LogError>),
     Fetched(Result<bool, LogError>),
+    /// The journal has what the first gate waits for.
+    Opened(Result<Range<u64>, LogError>),
 }
 
 impl<R, W> Connection<R, W>
@@ -40,6 +46,13 @@ where
     pub(super) async fn run(&mut self, end: &CancellationToken) -> End {
         let mut cancelled = pin!(end.cancelled());
         let mut stopping = false;
+        // What the client was granted once may be denied by now.
+        let lost = withdrawn(&self.permit, &self.source, &self.shares);
+        if !lost.is_empty()
+            && let Err(error) = self.forget(&lost).await
+        {
+            return End::Log(error);
+        }
         let mut timer = pin!(sleep_until(self.pace.next_check()));
         loop {
             if self.appending.is_none()
@@ -54,6 +67,9 @@ where
                 }
             }
             self.advance();
+            if let Err(end) = self.end_turn() {
+                return end;
+            }
             if self.appending.is_none() && self.control.is_some() {
                 continue;
             }
@@ -93,6 +109,9 @@ where
 
     /// Does what needs no waiting: takes what was read, makes deliveries.
     fn advance(&mut self) {
+        if self.permit.is_stale() {
+            self.renew();
+        }
         while self.takes() && self.input.is_fresh() {
             self.take();
         }
@@ -111,9 +130,46 @@ where
         if delivered > 0 {
             self.front.metrics.delivered.inc_by(delivered);
         }
-        let output_waits = !self.out.unwritten().is_empty();
+        let output_waits = !self.out.unwritten().is_empty() || !self.flushed;
         let (listens, ends) = (self.takes(), self.ending.is_some());
         self.pace.observe(listens, output_waits, ends);
+    }
+
+    /// Hands what this turn changed to the journal, and keeps back what depends on it.
+    fn end_turn(&mut self) -> Result<(), End> {
+        let turn = std::mem::take(&mut self.out.turn);
+        if let Some(gate) = turn.end(&self.front.state, &self.client_id)? {
+            if self.gates.is_empty() {
+                self.out.hold(Some(gate.at));
+            }
+            self.gates.push_back(gate);
+        }
+        Ok(())
+    }
+
+    /// Lets go of what waited for the journal.
+    fn open_gate(&mut self) {
+        let Some(gate) = self.gates.pop_front() else {
+            return;
+        };
+        self.out.hold(self.gates.front().map(|next| next.at));
+        if !gate.received.is_empty() {
+            if let Source::Persistent(delivery) = &mut self.source {
+                delivery.notes_places();
+            }
+            self.source.acknowledge(&gate.received);
+            self.source.note_place(&mut self.out);
+        }
+    }
+
+    /// Holds the client to the users and rules as they are now.
+    fn renew(&mut self) {
+        let renewed = self.permit.renew();
+        let lost = !withdrawn(&self.permit, &self.source, &self.shares).is_empty();
+        if renewed.is_err() || lost {
+            // What it may still have comes with its next connection.
+            self.ending.get_or_insert(End::Revoked);
+        }
     }
 
     /// Tells whether there is room for more from this client.
@@ -123,12 +179,14 @@ where
             && self.control.is_none()
             && self.pending.len() < MAX_PENDING_BATCHES
             && self.pending_messages < MAX_PENDING_MESSAGES
+            && self.throttled_until.is_none()
             && self.out.has_room()
     }
 
     /// Tells whether the connection is to end and all that was taken is dealt with.
     fn is_done(&self) -> bool {
-        let answered = self.out.unwritten().is_empty() || matches!(self.ending, Some(End::Closed));
+        let written = self.out.is_written() && self.flushed;
+        let answered = written || matches!(self.ending, Some(End::Closed));
         self.ending.is_some() && self.appending.is_none() && self.pending.is_empty() && answered
     }
 
@@ -147,14 +205,19 @@ where
             shares,
             appending,
             pending,
+            flushed,
+            throttled_until,
+            gates,
             ..
         } = self;
         let writes = !out.unwritten().is_empty();
         tokio::select! {
             result = read(reader, input), if reads => Event::Read(result),
-            result = writer.write(out.unwritten()), if writes => Event::Wrote(result),
+            result = write(writer, out.unwritten()), if writes || !*flushed => Event::Wrote(result),
+            Some(()) = maybe(throttled_until.map(|until| Box::pin(sleep_until(until)))) => Event::Rested,
             Some(result) = maybe(appending.as_mut()) => Event::Appended(result),
             Some(result) = maybe(pending.front_mut().map(|p| &mut p.commit)) => Event::Committed(result),
+            Some(result) = maybe(gates.front_mut().map(|gate| &mut gate.commit)) => Event::Opened(result),
             result = source.fetch(), if delivers => Event::Fetched(result),
             result = shares.fetch(window_is_full), if shares_deliver => Event::Fetched(result),
             never = std::future::pending() => never,
@@ -168,17 +231,26 @@ where
                 self.pace.heard();
                 self.front.metrics.received_bytes.inc_by(count as u64);
             }
-            Event::Wrote(Ok(count)) => {
+            Event::Wrote(Ok((count, flushed))) => {
                 self.out.wrote(count);
+                self.flushed = flushed;
                 self.pace.took();
             }
             Event::Read(Err(error)) | Event::Wrote(Err(error)) => return Err(End::Io(error)),
+            Event::Rested => self.throttled_until = None,
             Event::Appended(pending) => {
                 self.appending = None;
                 let pending = pending.map_err(End::Log)?;
-                self.appended_to = pending.commit.seqs().end;
+                let seqs = pending.commit.seqs();
+                self.appended_to = seqs.end;
+                let unreleased = &mut self.inbound.unreleased;
+                let accepted = unreleased.accepted(&pending.tracked, &seqs);
+                if !accepted.is_empty() && unreleased.is_durable() {
+                    self.front.state.note_incoming(&self.client_id, accepted);
+                }
                 if !pending.packet_ids.is_empty() || !pending.retained.is_empty() {
                     self.pending_messages += pending.packet_ids.len();
+                    self.pending_exact += pending.exact.len();
                     self.pending.push_back(pending);
                 }
             }
@@ -187,6 +259,10 @@ where
                 if let Some(pending) = self.pending.pop_front() {
                     self.acknowledge(pending, &seqs);
                 }
+            }
+            Event::Opened(opened) => {
+                opened.map_err(End::Log)?;
+                self.open_gate();
             }
             Event::Fetched(Ok(true)) => {}
             // The log was closed, which comes after intake has stopped.
@@ -200,33 +276,63 @@ where
     fn take(&mut self) {
         let front = &self.front;
         let terms = Terms {
+            version: self.version,
             client_id: &self.client_id,
             received_us: front.clock.now().as_micros(),
             max_packet_bytes: front.max_packet_bytes,
+            permit: &self.permit,
+            room: self.receive_maximum.saturating_sub(
+                self.pending_messages - self.pending_exact + self.inbound.unreleased.len(),
+            ),
             ack_before_commit: front.ack_before_commit,
         };
         let Taken {
             batch,
             packet_ids,
+            exact,
+            tracked,
+            counted: _,
+            released,
             retained,
             received,
+            refused: [denied, topic],
+            reasons,
             acknowledged,
             control,
             violation,
-        } = intake::take(&mut self.input, &terms, &mut self.out);
+        } = intake::take(&mut self.input, &mut self.inbound, &terms, &mut self.out);
         front.metrics.received(received);
+        front.metrics.refused(What::PublishDenied, denied);
+        front.metrics.refused(What::PublishTopic, topic);
+        if let Some(rate) = &mut self.rate {
+            rate.take(received.iter().sum());
+            self.throttled_until = rate.wait_until();
+            front
+                .metrics
+                .throttled
+                .inc_by(u64::from(self.throttled_until.is_some()));
+        }
         if !acknowledged.is_empty() {
             self.shares.acknowledge(&acknowledged);
             self.source.acknowledge(&acknowledged);
+            self.source.note_place(&mut self.out);
         }
         self.control = control;
         self.ending = violation.map(End::Violation);
-        if !batch.is_empty() {
+        self.release(released);
+        let front = &self.front;
+        if !batch.is_empty() || !packet_ids.is_empty() {
             let (log, since) = (front.log.clone(), Instant::now());
+            let remembers = !tracked.is_empty() || !retained.is_empty();
+            let floor = remembers.then(|| front.state.floor());
             self.appending = Some(Box::pin(async move {
                 Ok(Pending {
                     commit: log.append(batch).await?,
                     packet_ids,
+                    exact,
+                    tracked,
+                    floor,
+                    refused: reasons,
                     retained,
                     since,
                 })
@@ -234,14 +340,56 @@ where
         }
     }
 
+    /// Takes PUBREL packets: their ids are free, and the PUBCOMP packets say so once that is durable.
+    fn release(&mut self, released: Vec<NonZeroU16>) {
+        let durable = self.inbound.unreleased.is_durable();
+        if durable && !released.is_empty() {
+            self.out.gate();
+        }
+        for id in released {
+            let (is_known, change) = self.inbound.unreleased.release(id);
+            self.out.turn.changes.extend(change);
+            let [high, low] = id.get().to_be_bytes();
+            let out = self.out.answers();
+            if is_known || self.version == Version::V311 {
+                out.extend_from_slice(&[control::PUBCOMP, 2, high, low]);
+            } else {
+                let reason = reason::PACKET_ID_NOT_FOUND;
+                answers::put_acknowledgement(out, control::PUBCOMP, id.get(), reason, None);
+            }
+        }
+    }
+
     /// Answers a batch that is durable.
     fn acknowledge(&mut self, pending: Pending, seqs: &Range<u64>) {
         let metrics = &self.front.metrics;
-        for packet_id in &pending.packet_ids {
-            publish::encode_ack(self.out.answers(), *packet_id);
+        let mut refused = pending.refused.iter().peekable();
+        let mut exact = pending.exact.iter().peekable();
+        for (place, packet_id) in pending.packet_ids.iter().enumerate() {
+            let is_exact = exact.next_if_eq(&&place).is_some();
+            match refused.next_if(|(at, _)| *at == place) {
+                Some((_, why)) if self.version == Version::V5 => {
+                    let reason = match why {
+                        Refused::NotAuthorized => reason::NOT_AUTHORIZED,
+                        Refused::TopicName => reason::TOPIC_NAME_INVALID,
+                    };
+                    let out = self.out.answers();
+                    let first = if is_exact {
+                        control::PUBREC
+                    } else {
+                        control::PUBACK
+                    };
+                    answers::put_acknowledgement(out, first, *packet_id, reason, None);
+                }
+                // MQTT 3.1.1 cannot say it [MQTT-3.3.5-2].
+                _ if is_exact => publish::encode_received(self.out.answers(), *packet_id),
+                _ => publish::encode_ack(self.out.answers(), *packet_id),
+            }
         }
         self.pending_messages -= pending.packet_ids.len();
-        metrics.acknowledged.inc_by(pending.packet_ids.len() as u64);
+        self.pending_exact -= pending.exact.len();
+        let taken = pending.packet_ids.len() - pending.refused.len();
+        metrics.acknowledged.inc_by(taken as u64);
         metrics
             .commit_seconds
             .observe(pending.since.elapsed().as_secs_f64());
@@ -252,61 +400,27 @@ where
         match control {
             Control::Subscribe(packet_id, requests) => self.subscribe(packet_id, requests).await,
             Control::Unsubscribe(packet_id, filters) => self.unsubscribe(packet_id, &filters).await,
-            Control::Disconnect => {
-                self.ending = Some(End::Disconnect);
+            Control::Disconnect {
+                reason,
+                session_expiry,
+            } => {
+                self.ending = Some(self.part(reason, session_expiry));
                 Ok(())
             }
         }
         .map_err(End::Log)
     }
 
-    /// Leaves everything in order: session, retained messages, will, claim, and the socket.
-    pub(super) async fn finish(mut self, reason: &End, will: Option<Will>, claim: Claim) {
-        let front = &self.front;
-        self.report(reason);
-        drop(self.shares);
-        if let Source::Persistent(delivery) = self.source {
-            delivery.end();
-        }
-        let left = async {
-            while let Some(pending) = self.pending.pop_front() {
-                if !pending.retained.is_empty()
-                    && let Ok(seqs) = pending.commit.await
-                {
-                    retain(front, pending.retained, seqs.start);
-                }
+    /// Takes the client's DISCONNECT, and says why the connection ends.
+    fn part(&mut self, reason: u8, session_expiry: Option<u32>) -> End {
+        if let Some(asked) = session_expiry {
+            if self.session_expiry == 0 && asked > 0 {
+                return End::Violation(Violation::Protocol);
             }
-            if let Some(will) = will.filter(|_| !matches!(reason, End::Disconnect | End::Stopped)) {
-                publish_will(front, &self.client_id, will).await;
-            }
-        };
-        if timeout(FAREWELL, left).await.is_err() {
-            tracing::debug!("the connection ended before all was left in order");
+            self.session_expiry = self.front.expiry.grant(&self.client_id, asked);
         }
-        drop(claim);
-        if matches!(reason, End::Stopped | End::Violation(_)) {
-            part(&mut self.reader, &mut self.writer, &[]).await;
-        }
-    }
-
-    fn report(&self, reason: &End) {
-        let metrics = &self.front.metrics;
-        let client_id = &*self.client_id;
-        let rejected = match reason {
-            End::Disconnect | End::Closed | End::Io(_) | End::Stopped | End::Log(_) => None,
-            End::Violation(violation) => Some(Reason::from(*violation)),
-            End::KeepAlive => Some(Reason::KeepAlive),
-            End::Stalled => Some(Reason::Stalled),
-            End::TakenOver => Some(Reason::TakenOver),
-        };
-        let reason = ErrorChain(reason);
-        tracing::debug!(client_id, %reason, "connection ended");
-        if let Some(rejected) = rejected {
-            metrics.rejected(rejected);
-            if let Some(suppressed) = self.front.warning.permit() {
-                tracing::warn!(client_id, %reason, suppressed, "a connection was closed");
-            }
-        }
+        self.wants_will = reason != reason::SUCCESS;
+        End::Disconnect
     }
 }
 
@@ -315,45 +429,5 @@ async fn maybe<F: Future + Unpin>(future: Option<F>) -> Option<F::Output> {
     match future {
         Some(future) => Some(future.await),
         None => None,
-    }
-}
-
-/// Keeps retained messages of a batch that is durable from `first` on.
-fn retain(front: &Front, messages: Vec<(u64, Retained)>, first: u64) {
-    for (place, message) in messages {
-        front.retained.set(Retained {
-            seq: first + place,
-            ..message
-        });
-    }
-}
-
-async fn publish_will(front: &Front, client_id: &str, will: Will) {
-    let mut batch = RecordBatch::new();
-    let head = RecordHead {
-        // The record says how it is delivered, and delivery knows 0 and 1.
-        qos: will.qos.min(1),
-        retain: will.retain,
-        received_us: front.clock.now().as_micros(),
-        topic: &will.topic,
-        client_id,
-    };
-    let appended = match batch.push(&head, &will.payload) {
-        Ok(()) => front.log.append(batch).await,
-        Err(error) => Err(error),
-    };
-    let committed = match appended {
-        Ok(commit) => commit.await,
-        Err(error) => Err(error),
-    };
-    match committed {
-        Ok(seqs) if will.retain => front.retained.set(Retained {
-            topic: will.topic.into(),
-            payload: will.payload,
-            qos: will.qos.min(1),
-            seq: seqs.start,
-        }),
-        Ok(_) => {}
-        Err(error) => tracing::warn!(error = %ErrorChain(&error), "a will was not published"),
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
 use super::entry::{self, Entries, Entry};
-use crate::connection::outbound::{Message, Outbound};
+use crate::connection::outbound::{Message, Outbound, Sent};
 use crate::session::window::Origin;
 
 /// The queue, between the dispatcher and the subscriber's connection.
@@ -32,13 +32,13 @@ impl Queue {
     }
 
     /// Adds a message, or drops it when there is no room; [`Queue::announce`] tells the subscriber.
-    pub(super) fn push(&self, entry: &Entry<'_>, qos: u8) {
+    pub(super) fn push(&self, entry: &Entry<'_>, qos: u8, retain: bool, ids: &[u32]) {
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        if bytes.len() + entry.bytes.len() > self.limit_bytes {
+        if bytes.len() + entry.bytes.len() + size_of_val(ids) > self.limit_bytes {
             drop(bytes);
             self.dropped.inc();
         } else {
-            entry::copy(&mut bytes, entry, qos);
+            entry::copy(&mut bytes, entry, qos, retain, ids);
         }
     }
 
@@ -66,6 +66,8 @@ impl Queue {
 pub(super) struct Taken {
     bytes: Vec<u8>,
     sent: usize,
+    /// Room for the identifiers of the subscriptions a message is for.
+    ids: Vec<u32>,
 }
 
 /// A drained buffer above this size is given back.
@@ -88,15 +90,20 @@ impl Taken {
     pub(super) fn pump(&mut self, out: &mut Outbound) {
         let mut entries = Entries(&self.bytes[self.sent..]);
         for entry in &mut entries {
+            self.ids.clear();
+            self.ids.extend(entry::ids(&entry));
             let message = Message {
                 topic: entry.topic,
                 payload: entry.payload,
                 qos: entry.qos,
-                retain: false,
+                retain: entry.retain,
                 dup: false,
                 origin: Origin::Memory,
+                properties: entry.properties,
+                received_us: entry.received_us,
+                ids: &self.ids,
             };
-            if !out.has_room() || !out.send(&message) {
+            if !out.has_room() || out.send(&message) == Sent::NotNow {
                 return;
             }
             self.sent += entry.bytes.len();

@@ -209,13 +209,7 @@ impl Feeder {
         let mut bytes = Vec::with_capacity(BATCH_BYTES);
         bytes.push(MESSAGES);
         for record in chunk {
-            entry::put(
-                &mut bytes,
-                record.seq,
-                record.qos,
-                record.topic,
-                record.payload,
-            );
+            entry::put(&mut bytes, &record);
         }
         self.publish(bytes)
     }

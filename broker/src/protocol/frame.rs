@@ -57,6 +57,16 @@ pub(crate) fn split(bytes: &[u8], limit: usize) -> Result<Split<'_>, Violation> 
     }
 }
 
+/// Returns how many bytes [`put_length`] appends.
+pub(crate) fn length_size(length: usize) -> usize {
+    match length {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        _ => 4,
+    }
+}
+
 /// Appends a remaining length, at most four bytes.
 pub(crate) fn put_length(out: &mut Vec<u8>, length: usize) {
     debug_assert!(length < 1 << 28, "a packet has at most 256 MiB");

@@ -1,15 +1,21 @@
 //! Serves a persistent session from the log.
 //!
 //! Invariants: records are looked at in order, each once per connection; what is sent with QoS 1 stays in the
-//! window, and in the ledger, until its PUBACK; the session's place is the lowest unacknowledged record, or the first one not yet
-//! looked at. While window or output are full nothing is read: the log holds the rest.
+//! window, and in the ledger, until its PUBACK, what is sent with QoS 2 until its PUBREC is durable; the session's place
+//! is the lowest unacknowledged record, or the first one not yet looked at. While window or output are full nothing is
+//! read: the log holds the rest. What an earlier connection left open with QoS 2 goes again with the id it had, and
+//! what the client has of it not at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
 
 use ingest_log::{Chunk, Log, LogError, Reader, Record};
+use session_state::{Change, Client};
 
 use super::ledger::Ledger;
 use super::window::Origin;
-use super::{Session, Subscription};
-use crate::connection::outbound::{Message, Outbound};
+use super::{Options, Session, Subscription};
+use crate::connection::outbound::{Message, Outbound, Sent};
 use crate::protocol::filter_index::FilterIndex;
 
 /// The delivery to one connected client with a persistent session.
@@ -24,15 +30,24 @@ pub(crate) struct Delivery {
     chunk: Option<(Chunk, usize)>,
     /// What was sent with QoS 1 and not yet acknowledged.
     ledger: Ledger,
+    /// Room for the identifiers of the subscriptions a record is for.
+    ids: Vec<u32>,
     /// First record not looked at.
     place: u64,
+    /// What an earlier connection sent with QoS 2 and has no PUBREC for, by record.
+    again: BTreeMap<u64, NonZeroU16>,
+    /// Records the client has, though the place is below them.
+    done: BTreeSet<u64>,
+    /// Whether the journal is to know when the place moves, and how far it knows.
+    notes: bool,
+    noted: u64,
     /// What lies below may have been sent before: again it goes with DUP, and with QoS 0 not at all.
     unsent: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
-    qos: u8,
+    options: Options,
     since: u64,
 }
 
@@ -40,14 +55,22 @@ struct Wanted {
 const CHUNK_BYTES: usize = 16 << 10;
 
 impl Delivery {
-    /// Goes on at the session's place; see [`Session::resume`] for `unsent`.
-    pub(crate) fn new(log: &Log, session: Session, unsent: u64) -> Self {
+    /// Goes on at the session's place; see [`Session::resume`] for `unsent`. `client` is what the journal knows of it.
+    pub(crate) fn new(log: &Log, mut session: Session, unsent: u64, client: &Client) -> Self {
+        session.move_to(log, session.next().max(client.reading.place));
+        let open = client.outgoing.iter();
+        let open = open.filter(|(_, o)| !o.received && o.group.is_empty());
         let mut delivery = Self {
             log: log.clone(),
             wanted: FilterIndex::default(),
             reader: None,
             chunk: None,
             ledger: Ledger::default(),
+            ids: Vec::new(),
+            again: open.map(|(&id, outgoing)| (outgoing.seq, id)).collect(),
+            done: client.reading.done.clone(),
+            notes: !client.reading.done.is_empty(),
+            noted: client.reading.place,
             place: session.next(),
             unsent,
             session,
@@ -60,6 +83,12 @@ impl Delivery {
     pub(crate) fn has(&self, filter: &str) -> bool {
         let mut there = self.session.subscriptions().iter();
         there.any(|subscription| subscription.filter == filter)
+    }
+
+    /// Returns the filters subscribed to.
+    pub(crate) fn filters(&self) -> impl Iterator<Item = &str> {
+        let subscriptions = self.session.subscriptions().iter();
+        subscriptions.map(|subscription| subscription.filter.as_str())
     }
 
     /// Returns the first record that is not done with for exactly this filter, if there is a subscription.
@@ -102,9 +131,14 @@ impl Delivery {
 
     fn subscriptions_changed(&mut self) {
         self.wanted = FilterIndex::default();
-        for Subscription { filter, qos, since } in self.session.subscriptions() {
+        for subscription in self.session.subscriptions() {
+            let Subscription {
+                filter,
+                options,
+                since,
+            } = subscription;
             let wanted = Wanted {
-                qos: *qos,
+                options: *options,
                 since: *since,
             };
             // Keys are per filter, so one key serves all.
@@ -146,8 +180,26 @@ impl Delivery {
         let Some((chunk, looked_at)) = &mut self.chunk else {
             return;
         };
+        let terms = Terms {
+            client_id: self.session.client_id(),
+            wanted: &self.wanted,
+            unsent: self.unsent,
+        };
         for record in chunk.iter().skip(*looked_at) {
-            if !out.has_room() || !send(&self.wanted, self.unsent, &record, out, &mut self.ledger) {
+            if !out.has_room() {
+                return;
+            }
+            if self.done.remove(&record.seq) {
+                // The client has it.
+            } else if let Some(&id) = self.again.get(&record.seq) {
+                match send_again(&record, id, out) {
+                    Sent::NotNow => return,
+                    Sent::Yes => self.ledger.push(record.seq),
+                    // It was larger than what the client takes now.
+                    Sent::Never => drop(out.take_pubrec(id, true)),
+                }
+                self.again.remove(&record.seq);
+            } else if !send(&terms, &record, out, &mut self.ledger, &mut self.ids) {
                 return;
             }
             *looked_at += 1;
@@ -159,8 +211,27 @@ impl Delivery {
 
     /// Takes an acknowledgement; [`Delivery::keep_place`] makes something of it.
     pub(crate) fn acknowledge(&mut self, seq: u64) {
-        let waited = self.ledger.acknowledge(seq);
-        debug_assert!(waited, "window and ledger hold the same");
+        if !self.ledger.acknowledge(seq) && self.again.remove(&seq).is_some() {
+            // The client had it before it was sent again.
+            self.done.insert(seq);
+        }
+    }
+
+    /// Notes that records above the place are done with, as the journal knows.
+    pub(crate) fn notes_places(&mut self) {
+        self.notes = true;
+    }
+
+    /// Returns what the journal is to know of the place, so that it can forget what is done with below.
+    pub(crate) fn place_change(&mut self) -> Option<Change> {
+        let seq = self.session.next();
+        if !self.notes || seq <= self.noted {
+            return None;
+        }
+        self.noted = seq;
+        self.notes = self.ledger.lowest().is_some() || !self.done.is_empty();
+        let group = Box::default();
+        Some(Change::Place { group, seq })
     }
 
     /// Moves the session's place up to what is done with.
@@ -169,42 +240,74 @@ impl Delivery {
         self.session.move_to(&self.log, place);
     }
 
-    /// Marks the session as connected, on disk: after a crash all that was durable counts as sent.
+    /// Marks the session as connected, on disk: after a crash all that was durable counts as sent. It outlives the
+    /// connection by `expiry` seconds.
     ///
     /// # Errors
     /// When the log has failed or is closed.
-    pub(crate) async fn begin(&mut self) -> Result<(), LogError> {
-        self.session.set_sent_to(None);
+    pub(crate) async fn begin(&mut self, expiry: u32) -> Result<(), LogError> {
+        self.session.set_connected(expiry);
         self.session.put_durable(&self.log).await
     }
 
-    /// Leaves the session for the next connection of the client.
-    pub(crate) fn end(mut self) {
+    /// Leaves the session for the next connection of the client, at `left_us`; it ends `expiry` seconds later.
+    pub(crate) fn end(mut self, left_us: i64, expiry: u32) {
         self.keep_place();
-        self.session.set_sent_to(Some(self.place.max(self.unsent)));
+        let sent_to = self.place.max(self.unsent);
+        self.session.set_left(sent_to, left_us, expiry);
         self.session.put(&self.log);
     }
 }
 
+/// Sends a record with the packet id an earlier connection sent it with.
+fn send_again(record: &Record<'_>, id: NonZeroU16, out: &mut Outbound) -> Sent {
+    let message = Message {
+        topic: record.topic,
+        payload: record.payload,
+        qos: 2,
+        retain: false,
+        dup: true,
+        origin: Origin::Session { seq: record.seq },
+        properties: record.properties,
+        received_us: record.received_us,
+        ids: &[],
+    };
+    out.send_again(&message, id)
+}
+
+/// What holds for every record of a chunk.
+#[derive(Debug, Clone, Copy)]
+struct Terms<'a> {
+    client_id: &'a str,
+    wanted: &'a FilterIndex<(), Wanted>,
+    unsent: u64,
+}
+
 /// Sends a record if it is wanted; `false` when the window is full.
 fn send(
-    wanted: &FilterIndex<(), Wanted>,
-    unsent: u64,
+    terms: &Terms<'_>,
     record: &Record<'_>,
     out: &mut Outbound,
     ledger: &mut Ledger,
+    ids: &mut Vec<u32>,
 ) -> bool {
     let mut granted = None;
-    wanted.for_each_match(record.topic, |(), wanted| {
-        if record.seq >= wanted.since {
-            granted = granted.max(Some(wanted.qos));
+    let mut retain = false;
+    ids.clear();
+    terms.wanted.for_each_match(record.topic, |(), wanted| {
+        let options = wanted.options;
+        let is_own = options.no_local && record.client_id == terms.client_id;
+        if record.seq >= wanted.since && !is_own {
+            granted = granted.max(Some(options.qos));
+            retain |= options.retain_as_published && record.retain;
+            ids.extend(options.id);
         }
     });
     let Some(granted) = granted else {
         return true;
     };
     let qos = granted.min(record.qos);
-    let again = record.seq < unsent;
+    let again = record.seq < terms.unsent;
     if again && qos == 0 {
         return true;
     }
@@ -212,12 +315,15 @@ fn send(
         topic: record.topic,
         payload: record.payload,
         qos,
-        retain: false,
+        retain,
         dup: again,
         origin: Origin::Session { seq: record.seq },
+        properties: record.properties,
+        received_us: record.received_us,
+        ids,
     });
-    if sent && qos > 0 {
+    if sent == Sent::Yes && qos > 0 {
         ledger.push(record.seq);
     }
-    sent
+    sent != Sent::NotNow
 }

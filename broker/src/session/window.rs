@@ -1,13 +1,14 @@
-//! QoS 1 messages that are on their way to one subscriber, and whose they are.
+//! Messages with QoS 1 and 2 that are on their way to one subscriber, and whose they are.
 //!
 //! Packet ids are given out in a circle, so a message's place in the queue follows from its id. Invariants: no
-//! id is given out twice while it is in the queue; the queue is never longer than its limit; its first entry is
-//! not acknowledged.
+//! id is given out twice while it is in the queue; no more messages are on their way than the limit; the first entry of
+//! the queue is not completed. Ids that an earlier connection of the session left open lie at the beginning of the
+//! queue, with completed ones between them where there were others.
 //!
 //! A connection has one window for all it is sent. Which record an acknowledgement completes, and for whom, is
 //! in the entry's [`Origin`]; what follows from it is up to that one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU16;
 
 /// Where a message came from, and so who is to know of its acknowledgement.
@@ -21,6 +22,17 @@ pub(crate) enum Origin {
     Share { number: u32, seq: u64 },
 }
 
+/// What a message waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Puback,
+    Pubrec,
+    Pubcomp,
+    /// To be sent again on this connection before it waits for its PUBREC.
+    Again,
+    Completed,
+}
+
 /// The queue. Acknowledgements may come in any order.
 #[derive(Debug)]
 pub(crate) struct Window {
@@ -28,16 +40,31 @@ pub(crate) struct Window {
     queue: VecDeque<InFlight>,
     /// Id of the first entry, or of the next one when there is none.
     first_id: u16,
+    /// Entries that count against the limit.
+    open: usize,
 }
 
 #[derive(Debug)]
 struct InFlight {
     origin: Origin,
-    acknowledged: bool,
+    stage: Stage,
+}
+
+/// What a PUBREC found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receipt {
+    /// The first PUBREC for this id.
+    New(Origin),
+    /// It was there before.
+    Repeated,
+    /// Nothing waits for it.
+    Unknown,
 }
 
 /// Number of packet ids.
 const IDS: usize = 65_535;
+/// Longest queue, so that ids never meet in the circle.
+const MAX_QUEUE: usize = 60_000;
 
 impl Window {
     /// Makes an empty window; `limit` is below the number of packet ids.
@@ -47,37 +74,129 @@ impl Window {
             limit,
             queue: VecDeque::new(),
             first_id: 1,
+            open: 0,
+        }
+    }
+
+    /// Takes up what an earlier connection of the session left open with QoS 2: its record, and whether its PUBREC
+    /// came. To be called on an empty window.
+    pub(crate) fn restore(&mut self, left: &BTreeMap<NonZeroU16, (u64, bool)>) {
+        debug_assert!(self.queue.is_empty(), "restored first");
+        let ids: Vec<u16> = left.keys().map(|id| id.get()).collect();
+        // The queue begins behind the widest gap in the circle.
+        let gaps = (0..ids.len()).map(|at| {
+            let before = ids[(at + ids.len() - 1) % ids.len()];
+            let gap = distance(before, ids[at]);
+            (if ids.len() == 1 { IDS } else { gap }, ids[at])
+        });
+        let Some((_, first)) = gaps.max() else {
+            return;
+        };
+        self.first_id = first;
+        let mut in_order: Vec<_> = left.iter().collect();
+        in_order.sort_by_key(|(id, _)| distance(first, id.get()));
+        for (id, (seq, received)) in in_order {
+            while self.queue.len() < distance(first, id.get()) {
+                self.queue.push_back(InFlight {
+                    origin: Origin::Memory,
+                    stage: Stage::Completed,
+                });
+            }
+            let stage = if *received {
+                Stage::Pubcomp
+            } else {
+                Stage::Again
+            };
+            self.open += usize::from(*received);
+            self.queue.push_back(InFlight {
+                origin: Origin::Session { seq: *seq },
+                stage,
+            });
         }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.queue.len() >= self.limit
+        self.open >= self.limit || self.queue.len() >= self.limit.max(MAX_QUEUE.min(2 * self.limit))
     }
 
-    /// Adds a message and returns its packet id; `None` when the window is full.
-    pub(crate) fn push(&mut self, origin: Origin) -> Option<u16> {
+    /// Adds a message with QoS 1, or 2, and returns its packet id; `None` when the window is full.
+    pub(crate) fn push(&mut self, origin: Origin, qos: u8) -> Option<NonZeroU16> {
         if self.is_full() {
             return None;
         }
         let id = plus(self.first_id, self.queue.len());
-        self.queue.push_back(InFlight {
-            origin,
-            acknowledged: false,
-        });
-        Some(id)
+        let stage = if qos > 1 {
+            Stage::Pubrec
+        } else {
+            Stage::Puback
+        };
+        self.queue.push_back(InFlight { origin, stage });
+        self.open += 1;
+        NonZeroU16::new(id)
     }
 
-    /// Takes an acknowledgement and returns whose it is; `None` when nothing waits for it.
+    /// Counts a restored message as sent again; `false` when the window is full or it is not to be sent again.
+    pub(crate) fn again(&mut self, id: NonZeroU16) -> bool {
+        let has_room = self.open < self.limit;
+        match self.entry(id) {
+            Some(entry) if has_room && entry.stage == Stage::Again => {
+                entry.stage = Stage::Pubrec;
+                self.open += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes a PUBACK and returns whose it is; `None` when nothing waits for it.
     pub(crate) fn acknowledge(&mut self, id: NonZeroU16) -> Option<Origin> {
-        let place = distance(self.first_id, id.get());
-        let entry = self.queue.get_mut(place).filter(|e| !e.acknowledged)?;
-        entry.acknowledged = true;
+        let entry = self.entry(id).filter(|e| e.stage == Stage::Puback)?;
+        entry.stage = Stage::Completed;
         let origin = entry.origin;
-        while self.queue.front().is_some_and(|entry| entry.acknowledged) {
+        self.open -= 1;
+        self.drop_completed();
+        Some(origin)
+    }
+
+    /// Takes a PUBREC.
+    pub(crate) fn receive(&mut self, id: NonZeroU16) -> Receipt {
+        let Some(entry) = self.entry(id) else {
+            return Receipt::Unknown;
+        };
+        let (stage, origin) = (entry.stage, entry.origin);
+        match stage {
+            Stage::Pubrec | Stage::Again => {
+                entry.stage = Stage::Pubcomp;
+                self.open += usize::from(stage == Stage::Again);
+                Receipt::New(origin)
+            }
+            Stage::Pubcomp => Receipt::Repeated,
+            Stage::Puback | Stage::Completed => Receipt::Unknown,
+        }
+    }
+
+    /// Takes a PUBCOMP; `false` when nothing waits for it.
+    pub(crate) fn complete(&mut self, id: NonZeroU16) -> bool {
+        let Some(entry) = self.entry(id).filter(|e| e.stage == Stage::Pubcomp) else {
+            return false;
+        };
+        entry.stage = Stage::Completed;
+        self.open -= 1;
+        self.drop_completed();
+        true
+    }
+
+    fn entry(&mut self, id: NonZeroU16) -> Option<&mut InFlight> {
+        let place = distance(self.first_id, id.get());
+        self.queue.get_mut(place)
+    }
+
+    fn drop_completed(&mut self) {
+        let is_completed = |entry: &InFlight| entry.stage == Stage::Completed;
+        while self.queue.front().is_some_and(is_completed) {
             self.queue.pop_front();
             self.first_id = plus(self.first_id, 1);
         }
-        Some(origin)
     }
 }
 
@@ -94,51 +213,108 @@ fn distance(from: u16, to: u16) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
 
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Waits {
+        Puback(Origin),
+        Pubrec(Origin),
+        Pubcomp,
+        Again(u64),
+    }
+
     proptest! {
-        /// Against a map from id to origin, over several rounds of the circle.
+        /// Against a map from id to what it waits for, over several rounds of the circle.
         #[test]
         fn the_window_agrees_with_a_map(
             limit in 1_usize..9,
-            start in prop_oneof![Just(1_u16), 65_530_u16..],
-            steps in proptest::collection::vec((any::<bool>(), 0_usize..10, 0_u32..3), 1..200),
+            left in proptest::collection::btree_map(prop_oneof![1_u16..20, 65_520_u16..], (0_u64..50, any::<bool>()), 0..6),
+            steps in proptest::collection::vec((0_u8..8, 0_usize..10, 0_u32..3), 1..200),
         ) {
             let mut window = Window::new(limit);
-            window.first_id = start;
-            let (mut model, mut seq) = (BTreeMap::<u16, Origin>::new(), 100);
-            for (send, which, number) in steps {
-                if send {
+            let left: BTreeMap<_, _> = left.into_iter().map(|(id, l)| (NonZeroU16::new(id).unwrap(), l)).collect();
+            window.restore(&left);
+            let mut model: BTreeMap<NonZeroU16, Waits> = left
+                .iter()
+                .map(|(&id, &(seq, received))| (id, if received { Waits::Pubcomp } else { Waits::Again(seq) }))
+                .collect();
+            let mut seq = 100;
+            for (step, which, number) in steps {
+                let open = model.values().filter(|w| !matches!(w, Waits::Again(_))).count();
+                if step < 3 {
                     let origin = match number {
                         0 => Origin::Session { seq },
                         number => Origin::Share { number, seq },
                     };
-                    if let Some(id) = window.push(origin) {
-                        prop_assert!(id > 0);
-                        prop_assert_eq!(model.insert(id, origin), None);
+                    let qos = 1 + step % 2;
+                    if let Some(id) = window.push(origin, qos) {
+                        prop_assert!(open < limit);
+                        let waits = if qos == 1 { Waits::Puback(origin) } else { Waits::Pubrec(origin) };
+                        prop_assert_eq!(model.insert(id, waits), None);
                         seq += 1;
                     } else {
                         prop_assert!(window.is_full());
                     }
-                } else if let Some(id) = model.keys().copied().nth(which) {
-                    let origin = model.remove(&id);
-                    let id = NonZeroU16::new(id).unwrap();
-                    prop_assert_eq!(window.acknowledge(id), origin);
-                    prop_assert_eq!(window.acknowledge(id), None);
+                } else if let Some((&id, &waits)) = model.iter().nth(which) {
+                    match step {
+                        3 => {
+                            let again = window.again(id);
+                            prop_assert_eq!(again, matches!(waits, Waits::Again(_)) && open < limit);
+                            if let (true, Waits::Again(seq)) = (again, waits) {
+                                model.insert(id, Waits::Pubrec(Origin::Session { seq }));
+                            }
+                        }
+                        4 | 5 => {
+                            let expected = match waits {
+                                Waits::Pubrec(origin) => Receipt::New(origin),
+                                Waits::Again(seq) => Receipt::New(Origin::Session { seq }),
+                                Waits::Pubcomp => Receipt::Repeated,
+                                Waits::Puback(_) => Receipt::Unknown,
+                            };
+                            prop_assert_eq!(window.receive(id), expected);
+                            if expected != Receipt::Unknown {
+                                model.insert(id, Waits::Pubcomp);
+                            }
+                        }
+                        6 => {
+                            let done = window.complete(id);
+                            prop_assert_eq!(done, waits == Waits::Pubcomp);
+                            if done {
+                                model.remove(&id);
+                                prop_assert_eq!(window.receive(id), Receipt::Unknown);
+                            }
+                        }
+                        _ => {
+                            let origin = window.acknowledge(id);
+                            if let Waits::Puback(expected) = waits {
+                                prop_assert_eq!(origin, Some(expected));
+                                model.remove(&id);
+                            } else {
+                                prop_assert_eq!(origin, None);
+                            }
+                        }
+                    }
                 }
-                prop_assert!(window.queue.len() <= limit);
             }
+            // What is left can be brought to its end, and then there is room again.
+            for id in model.keys() {
+                window.acknowledge(*id);
+                window.receive(*id);
+                window.complete(*id);
+            }
+            prop_assert!(window.queue.is_empty() && window.open == 0);
         }
 
         #[test]
         fn unknown_ids_are_told_apart(id in 2_u16..) {
             let mut window = Window::new(10);
-            window.push(Origin::Memory);
-            prop_assert_eq!(window.acknowledge(NonZeroU16::new(id).unwrap()), None);
+            window.push(Origin::Memory, 1);
+            let id = NonZeroU16::new(id).unwrap();
+            prop_assert_eq!(window.acknowledge(id), None);
+            prop_assert_eq!(window.receive(id), Receipt::Unknown);
+            prop_assert!(!window.complete(id));
         }
     }
 }

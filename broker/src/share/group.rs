@@ -19,8 +19,9 @@ use tokio::sync::Notify;
 
 use super::core::Core;
 use super::roster::Roster;
-use crate::connection::outbound::{Message, Outbound};
+use crate::connection::outbound::{Message, Outbound, Sent};
 use crate::protocol::filter_index::FilterIndex;
+use crate::session::Options;
 use crate::session::window::Origin;
 
 /// Bytes of records given to one member in turn.
@@ -69,8 +70,7 @@ pub(super) struct Seat {
     pub(super) member: u64,
     /// The connection's number of the subscription.
     pub(super) number: u32,
-    /// Highest QoS of deliveries.
-    pub(super) qos: u8,
+    pub(super) options: Options,
 }
 
 /// What a member waits for.
@@ -157,11 +157,11 @@ impl Group {
         member
     }
 
-    /// Changes the QoS of a member.
-    pub(super) fn grant(&self, client_id: &Arc<str>, qos: u8) {
+    /// Changes the options of a member.
+    pub(super) fn grant(&self, client_id: &Arc<str>, options: Options) {
         let mut state = self.lock();
         if state.roster.granted(client_id).is_some() {
-            state.roster.enrol(client_id, qos);
+            state.roster.enrol(client_id, options);
             self.put(&mut state);
         }
     }
@@ -274,12 +274,14 @@ impl State {
             let Some(record) = chunk.iter().next() else {
                 break;
             };
-            let qos = record.qos.min(seat.qos);
-            if !out.send(&message(&record, seat, true)) {
+            let qos = record.qos.min(seat.options.qos);
+            let sent = out.send(&message(&record, &seat, true));
+            if sent == Sent::NotNow {
                 break;
             }
-            self.core.take_returned(seat.member, seq, qos > 0);
-            repeated += 1;
+            let sent = sent == Sent::Yes;
+            self.core.take_returned(seat.member, seq, sent && qos > 0);
+            repeated += u64::from(sent);
         }
         repeated
     }
@@ -300,11 +302,12 @@ impl State {
             if !matches || again && record.qos == 0 {
                 self.core.pass(record.seq);
             } else {
-                let message = message(&record, seat, again);
-                if !out.send(&message) {
+                let message = message(&record, &seat, again);
+                let sent = out.send(&message);
+                if sent == Sent::NotNow {
                     break;
                 }
-                if message.qos > 0 {
+                if sent == Sent::Yes && message.qos > 0 {
                     self.core.hold(seat.member, record.seq);
                 } else {
                     self.core.pass(record.seq);
@@ -319,17 +322,20 @@ impl State {
     }
 }
 
-fn message<'a>(record: &Record<'a>, seat: Seat, dup: bool) -> Message<'a> {
+fn message<'a>(record: &Record<'a>, seat: &'a Seat, dup: bool) -> Message<'a> {
     Message {
         topic: record.topic,
         payload: record.payload,
-        qos: record.qos.min(seat.qos),
-        retain: false,
+        qos: record.qos.min(seat.options.qos),
+        retain: record.retain && seat.options.retain_as_published,
         dup,
         origin: Origin::Share {
             number: seat.number,
             seq: record.seq,
         },
+        properties: record.properties,
+        received_us: record.received_us,
+        ids: seat.options.id.as_slice(),
     }
 }
 

@@ -12,6 +12,7 @@ use super::group::Seat;
 use super::{Groups, JoinError, Joined};
 use crate::connection::outbound::Outbound;
 use crate::protocol::topic::{Share, Wish, wish};
+use crate::session::Options;
 use crate::session::window::Origin;
 
 /// Most shared subscriptions of a client; each is asked at every turn of its connection.
@@ -46,7 +47,7 @@ impl Membership {
         Seat {
             member: self.joined.member,
             number: self.number,
-            qos: self.joined.qos,
+            options: self.joined.options,
         }
     }
 }
@@ -106,6 +107,12 @@ impl Shares {
         self.memberships.len()
     }
 
+    /// Returns the shared subscriptions as the client would ask for them.
+    pub(crate) fn filters(&self) -> impl Iterator<Item = String> {
+        let memberships = self.memberships.iter();
+        memberships.map(|membership| format!("$share/{}", membership.joined.group.key))
+    }
+
     /// Tells whether there is a shared subscription for exactly this, `$share/` included.
     pub(crate) fn has(&self, requested: &str) -> bool {
         matches!(wish(requested), Wish::Shared(share) if self.find(share.key).is_some())
@@ -116,7 +123,7 @@ impl Shares {
         memberships.position(|membership| *membership.joined.group.key == *key)
     }
 
-    /// Adds a shared subscription, or changes its QoS; a group that is new begins at `since`.
+    /// Adds a shared subscription, or changes its options; a group that is new begins at `since`.
     ///
     /// To be followed by a sync of the log's cursors before it is answered and before anything is sent.
     ///
@@ -125,20 +132,22 @@ impl Shares {
     pub(crate) fn subscribe(
         &mut self,
         share: Share<'_>,
-        qos: u8,
+        options: Options,
         since: u64,
     ) -> Result<(), JoinError> {
         if let Some(place) = self.find(share.key) {
             let joined = &mut self.memberships[place].joined;
-            joined.qos = qos;
-            joined.group.grant(&self.client_id, qos);
+            joined.options = options;
+            joined.group.grant(&self.client_id, options);
             return Ok(());
         }
         if self.memberships.len() >= MAX_MEMBERSHIPS {
             return Err(JoinError::TooManyMemberships);
         }
         let (client_id, persistent) = (&self.client_id, self.persistent);
-        let joined = self.groups.join(share, client_id, persistent, qos, since)?;
+        let joined = self
+            .groups
+            .join(share, client_id, persistent, options, since)?;
         self.add(joined);
         Ok(())
     }
@@ -221,5 +230,5 @@ impl Shares {
 
 /// Tells whether a membership has room: with QoS 0 it needs no window.
 fn takes(membership: &Membership, window_is_full: bool) -> bool {
-    membership.joined.qos == 0 || !window_is_full
+    membership.joined.options.qos == 0 || !window_is_full
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::session::Options;
+
 /// Most members of a group, connected or not; further ones get SUBACK failure.
 pub(super) const MAX_MEMBERS: usize = 256;
 /// Version of the metadata.
@@ -28,10 +30,10 @@ struct Meta {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Member {
     client_id: String,
-    qos: u8,
+    #[serde(flatten)]
+    options: Options,
 }
 
 /// Why metadata cannot be used.
@@ -46,8 +48,8 @@ pub(super) enum MetaError {
 /// The members of a group.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    /// Members with persistent sessions and the QoS they were granted.
-    persistent: BTreeMap<Arc<str>, u8>,
+    /// Members with persistent sessions and what they were granted.
+    persistent: BTreeMap<Arc<str>, Options>,
     /// Members that are connected, with their numbers.
     connected: HashMap<Arc<str>, u64>,
     sent_to: Option<u64>,
@@ -72,7 +74,7 @@ impl Roster {
         }
         let members = members.into_iter();
         Ok(Self {
-            persistent: members.map(|m| (m.client_id.into(), m.qos)).collect(),
+            persistent: members.map(|m| (m.client_id.into(), m.options)).collect(),
             connected: HashMap::new(),
             sent_to,
             held,
@@ -81,9 +83,9 @@ impl Roster {
 
     /// Returns the metadata for the cursor.
     pub(super) fn to_meta(&self) -> Bytes {
-        let members = self.persistent.iter().map(|(client_id, qos)| Member {
+        let members = self.persistent.iter().map(|(client_id, options)| Member {
             client_id: client_id.to_string(),
-            qos: *qos,
+            options: *options,
         });
         let meta = Meta {
             version: VERSION,
@@ -123,14 +125,14 @@ impl Roster {
             || self.persistent.len() + self.connected.keys().filter(clean).count() < MAX_MEMBERS
     }
 
-    /// Returns the QoS a member with a persistent session was granted.
-    pub(super) fn granted(&self, client_id: &str) -> Option<u8> {
+    /// Returns what a member with a persistent session was granted.
+    pub(super) fn granted(&self, client_id: &str) -> Option<Options> {
         self.persistent.get(client_id).copied()
     }
 
-    /// Adds a member with a persistent session, or changes its QoS.
-    pub(super) fn enrol(&mut self, client_id: &Arc<str>, qos: u8) {
-        self.persistent.insert(Arc::clone(client_id), qos);
+    /// Adds a member with a persistent session, or changes what it is granted.
+    pub(super) fn enrol(&mut self, client_id: &Arc<str>, options: Options) {
+        self.persistent.insert(Arc::clone(client_id), options);
     }
 
     /// Removes a member with a persistent session; tells whether it was one.
@@ -170,11 +172,18 @@ impl Roster {
 mod tests {
     use super::*;
 
+    fn qos(qos: u8) -> Options {
+        Options {
+            qos,
+            ..Options::default()
+        }
+    }
+
     #[test]
     fn metadata_round_trip_and_other_versions_are_refused() {
         let mut roster = Roster::default();
-        roster.enrol(&"a".into(), 1);
-        roster.enrol(&"b \"/é".into(), 0);
+        roster.enrol(&"a".into(), qos(1));
+        roster.enrol(&"b \"/é".into(), qos(0));
         roster.set_sent_to(Some(7));
         let meta = roster.to_meta();
         assert_eq!(
@@ -202,7 +211,7 @@ mod tests {
         let mut roster = Roster::default();
         for number in 0..MAX_MEMBERS / 2 {
             let id: Arc<str> = number.to_string().into();
-            roster.enrol(&id, 1);
+            roster.enrol(&id, qos(1));
             roster.connect(&id, 1);
             roster.connect(&format!("clean {number}").into(), 1);
         }

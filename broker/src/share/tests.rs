@@ -26,6 +26,13 @@ fn open_holding(dir: &std::path::Path, names: &[&str]) -> (Log, Groups) {
     (log, groups)
 }
 
+fn qos(qos: u8) -> Options {
+    Options {
+        qos,
+        ..Options::default()
+    }
+}
+
 fn names(log: &Log) -> Vec<String> {
     let cursors = log.cursors().list().into_iter();
     cursors.map(|(name, _)| name).collect()
@@ -75,7 +82,7 @@ async fn a_start_keeps_whom_it_can_and_ends_the_rest() {
     assert_eq!(groups.rejoin(&there).len(), 1);
     assert!(groups.rejoin(&"gone".into()).is_empty());
     // What cannot be read holds the log, and nobody is served from it.
-    let unreadable = groups.join(share("newer/a"), &there, true, 1, 0);
+    let unreadable = groups.join(share("newer/a"), &there, true, qos(1), 0);
     assert_eq!(unreadable.err(), Some(JoinError::Unreadable));
     groups.forget("there");
     assert!(groups.lock().of_client.is_empty());
@@ -87,15 +94,17 @@ async fn groups_and_members_are_bounded() {
     let (_log, groups) = open(dir.path());
     for number in 0..MAX_GROUPS {
         let key = format!("g/{number}");
-        groups.join(share(&key), &"a".into(), false, 1, 0).unwrap();
+        groups
+            .join(share(&key), &"a".into(), false, qos(1), 0)
+            .unwrap();
     }
-    let many = groups.join(share("g/more"), &"a".into(), false, 1, 0);
+    let many = groups.join(share("g/more"), &"a".into(), false, qos(1), 0);
     assert_eq!(many.err(), Some(JoinError::TooManyGroups));
     for number in 1..roster::MAX_MEMBERS {
         let id: Arc<str> = number.to_string().into();
-        groups.join(share("g/0"), &id, true, 1, 0).unwrap();
+        groups.join(share("g/0"), &id, true, qos(1), 0).unwrap();
     }
-    let crowded = groups.join(share("g/0"), &"one more".into(), true, 1, 0);
+    let crowded = groups.join(share("g/0"), &"one more".into(), true, qos(1), 0);
     assert_eq!(crowded.err(), Some(JoinError::TooManyMembers));
 }
 
@@ -116,7 +125,7 @@ async fn held_groups_are_there_first_and_end_when_they_are_no_longer_held() {
     for filter in of_g {
         for name in ["g", "h"] {
             let key = format!("{name}/{filter}");
-            let joined = groups.join(share(&key), &there, true, 1, 7).unwrap();
+            let joined = groups.join(share(&key), &there, true, qos(1), 7).unwrap();
             groups.leave(&joined, &there, name == "g");
         }
     }

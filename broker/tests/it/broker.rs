@@ -47,6 +47,12 @@ impl Broker {
         self.handle.mqtt_addr
     }
 
+    /// Returns where a listener is.
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
+        let mut addresses = self.handle.addresses.iter();
+        addresses.find(|(other, _)| *other == name).unwrap().1
+    }
+
     pub(crate) fn log(&self) -> &Log {
         &self.handle.log
     }
@@ -59,6 +65,14 @@ impl Broker {
             rest.is_some_and(|rest| rest.starts_with([' ', '{']))
         });
         let values = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
+        values.sum()
+    }
+
+    /// Returns the sum of all metrics with a label.
+    pub(crate) fn labelled(&self, label: &str) -> u64 {
+        let text = self.context.metrics.encode();
+        let lines = text.lines().filter(|line| line.contains(label));
+        let values = lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
         values.sum()
     }
 

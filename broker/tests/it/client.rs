@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -25,8 +25,8 @@ pub(crate) struct Received {
     pub(crate) id: u16,
 }
 
-pub(crate) struct Client {
-    stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    stream: S,
 }
 
 pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
@@ -92,11 +92,24 @@ impl Client {
         (client, present)
     }
 
+    /// Parts the client into its halves.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         timeout(LIMIT, self.stream.write_all(bytes))
             .await
             .unwrap()
             .unwrap();
+    }
+
+    /// Sends to a broker that may have closed the connection.
+    pub(crate) async fn send_or_fail(&mut self, bytes: &[u8]) {
+        let sent = timeout(LIMIT, self.stream.write_all(bytes)).await.unwrap();
+        drop(sent);
     }
 
     /// Returns the next packet, or `None` when the broker closed the connection.
@@ -209,12 +222,7 @@ impl Client {
         self.expect_closed().await;
     }
 
-    /// Parts the client into its halves.
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
-    }
-
-    pub(crate) fn from_stream(stream: TcpStream) -> Self {
+    pub(crate) fn from_stream(stream: S) -> Self {
         Self { stream }
     }
 }

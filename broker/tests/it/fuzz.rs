@@ -7,6 +7,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::broker::Broker;
 use crate::client::{Client, QOS_1, connect, packet, publish, text};
+use crate::v5;
 
 /// Packets that are right, to be changed a little.
 fn samples() -> &'static [Vec<u8>] {
@@ -27,6 +28,17 @@ fn samples() -> &'static [Vec<u8>] {
             packet(0x40, &[0, 1]),
             vec![0xc0, 0],
             vec![0xe0, 0],
+            v5::connect("fuzz", 2, &v5::four(0x11, 1), &[]),
+            v5::publish(QOS_1, "a/b", 7, &v5::user("k", "v"), b"payload"),
+            v5::publish(0, "a/b", 0, &v5::two(0x23, 1), b""),
+            v5::publish(0, "", 0, &v5::two(0x23, 1), b""),
+            packet(
+                0x82,
+                &[&[0, 1, 2, 0x0b, 7][..], &text("a/#"), &[0x2d]].concat(),
+            ),
+            packet(0xa2, &[&[0, 2, 0][..], &text("a")].concat()),
+            packet(0x40, &[0, 1, 0x10, 0]),
+            packet(0xe0, &[4, 5, 0x11, 0, 0, 0, 9]),
         ]
     })
 }
@@ -69,12 +81,14 @@ fn no_input_harms_the_others() {
         failure_persistence: None,
         ..Config::default()
     });
-    let case = (any::<bool>(), bytes());
+    let case = (0..3, bytes());
     let outcome = runner.run(&case, |(connected, bytes)| {
         runtime.block_on(async {
             let mut ill = Client::open(broker.addr()).await;
-            if connected {
-                ill.send(&connect("ill", 2, 60, &[])).await;
+            match connected {
+                0 => {}
+                1 => ill.send(&connect("ill", 2, 60, &[])).await,
+                _ => ill.send(&v5::connect("ill", 2, &[], &[])).await,
             }
             ill.send(&bytes).await;
             let mut well = well.lock().await;

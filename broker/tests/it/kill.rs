@@ -15,6 +15,7 @@ use crate::client::{Client, QOS_1, publish};
 pub(crate) struct Process {
     child: Child,
     pub(crate) addr: SocketAddr,
+    ready: serde_json::Value,
 }
 
 impl Process {
@@ -40,7 +41,16 @@ impl Process {
         });
         let ready = ready.expect("the broker gets ready");
         let addr = ready["mqtt"].as_str().unwrap().parse().unwrap();
-        Self { child, addr }
+        Self { child, addr, ready }
+    }
+
+    /// Returns where a listener is.
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
+        self.ready[name].as_str().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn kill(mut self) {

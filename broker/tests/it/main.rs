@@ -6,16 +6,30 @@
 )]
 #![expect(clippy::print_stdout, reason = "what is skipped is said by name")]
 
+mod access;
 mod back_pressure;
 mod broker;
+mod certificates;
 mod client;
+mod commands;
+mod conformance;
+mod exactly_once;
+mod foreign;
 mod fuzz;
 mod hold;
+mod idle;
 mod kill;
+mod limits;
 mod live;
 mod mosquitto;
+mod mqtt5;
+mod mqtt5_sessions;
 mod protocol;
 mod publish;
 mod sessions;
 mod share;
 mod share_load;
+mod tls;
+mod v5;
+mod websocket;
+mod wills;

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::broker::{Broker, until};
 
-fn installed() -> bool {
+pub(crate) fn installed() -> bool {
     let there = |name| {
         let mut command = Command::new(name);
         command
@@ -18,6 +18,15 @@ fn installed() -> bool {
         println!("skipped: mosquitto_pub and mosquitto_sub are not installed");
     }
     there
+}
+
+/// Runs a client with nothing but these arguments.
+pub(crate) async fn run_as(command: &str, arguments: Vec<String>) -> Output {
+    let mut command = Command::new(command);
+    command.args(arguments);
+    tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap()
 }
 
 async fn run(command: &str, broker: &Broker, arguments: &[&str]) -> Output {

@@ -34,6 +34,7 @@ async fn append(log: Log, until: Instant, batch_len: usize) -> Result<Outcome, L
         received_us: 0,
         topic: "deliveries/1234/location",
         client_id: "device-1234",
+        properties: &[],
     };
     let mut batch = RecordBatch::new();
     let mut window: VecDeque<(Instant, Commit)> = VecDeque::new();

@@ -34,6 +34,8 @@ pub struct LogConfig {
     /// Most bytes the segments may take on disk. At the bound commits wait until consumers have moved
     /// on; nothing is evicted. `None`: the disk is the bound.
     pub max_log_bytes: Option<u64>,
+    /// Whether records are also kept until [`crate::Cursors::hold`] lets them go.
+    pub held: bool,
 }
 
 impl LogConfig {
@@ -46,6 +48,7 @@ impl LogConfig {
             linger: Duration::ZERO,
             sync: SyncMode::Fdatasync,
             max_log_bytes: None,
+            held: false,
         }
     }
 

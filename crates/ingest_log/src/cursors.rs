@@ -62,15 +62,18 @@ struct Book {
     /// Slowest pinning cursor on disk.
     persisted_floor: Option<u64>,
     stopped: Option<LogError>,
+    /// First sequence that is kept whatever the cursors say.
+    hold: Option<u64>,
 }
 
 /// Longest cursor name, in bytes.
 pub const MAX_CURSOR_NAME_BYTES: usize = u16::MAX as usize;
 
 impl Cursors {
-    pub(crate) fn new(live: CursorMap, bounds: Arc<Bounds>, bell: Arc<Bell>) -> Self {
+    pub(crate) fn new(live: CursorMap, held: bool, bounds: Arc<Bounds>, bell: Arc<Bell>) -> Self {
         let book = Book {
             persisted_floor: floor(&live),
+            hold: held.then_some(0),
             live,
             ..Book::default()
         };
@@ -128,6 +131,14 @@ impl Cursors {
         if book.live.remove(name).is_some() {
             book.version += 1;
         }
+    }
+
+    /// Lets go of all below `seq`, as far as the cursors do too; only of a log that is held.
+    ///
+    /// It is not kept on disk: after each open nothing is let go until this is called.
+    pub fn hold(&self, seq: u64) {
+        let mut book = lock(&self.book);
+        book.hold = book.hold.map(|before| before.max(seq));
     }
 
     /// Sets a cursor and waits until it is on disk. Many of these at once share one sync.
@@ -193,7 +204,8 @@ impl Cursors {
     pub(crate) fn with_floor<T>(&self, decide: impl FnOnce(u64) -> Option<T>) -> Option<T> {
         let book = lock(&self.book);
         let persisted = book.persisted_floor?;
-        decide(floor(&book.live).map_or(persisted, |live| live.min(persisted)))
+        let floor = floor(&book.live).map_or(persisted, |live| live.min(persisted));
+        decide(book.hold.map_or(floor, |hold| hold.min(floor)))
     }
 }
 

@@ -12,7 +12,9 @@
 //!
 //! let (log, _report) = Log::open(Arc::new(RealDisk), LogConfig::new(dir))?;
 //! let mut batch = RecordBatch::new();
-//! let head = RecordHead { qos: 1, retain: false, received_us: 0, topic: "a/b", client_id: "c" };
+//! let head = RecordHead {
+//!     qos: 1, retain: false, received_us: 0, topic: "a/b", client_id: "c", properties: b"",
+//! };
 //! batch.push(&head, b"payload")?;
 //! let commit = log.append(batch).await?; // accepted: do not acknowledge yet
 //! let seqs = commit.await?; // durable: acknowledge now
@@ -46,6 +48,9 @@
 //! come yet must not lose what it acknowledged. Bound the disk with `max_log_bytes` or let the disk be
 //! the bound; at the bound commits wait and the writer tries again every second.
 //!
+//! With [`LogConfig::held`] nothing at or above [`Cursors::hold`] is deleted either, and nothing at all
+//! before that was called: who keeps a digest of the records elsewhere says so how far it is durable.
+//!
 //! # Bounds
 //! | what | bound | at the bound |
 //! |---|---|---|
@@ -64,13 +69,13 @@
 //!
 //! All integers are little-endian. CRC is CRC-32 as in zlib, PNG and Ethernet.
 //!
-//! ## Segment, version 1
+//! ## Segment, version 2
 //! A header of 80 bytes, then records to the segment's end; behind it, zeros up to the preallocated size.
 //!
 //! | at | bytes | content |
 //! |---|---|---|
 //! | 0 | 8 | `LMLOGSEG` |
-//! | 8 | 4 | version, 1 |
+//! | 8 | 4 | version, 2; 1 is read too, and its records have neither properties nor packet id |
 //! | 12 | 4 | flags; bit 0: commits of this segment were acknowledged without sync |
 //! | 16 | 16 | log id |
 //! | 32 | 8 | salt of the log, random |
@@ -92,10 +97,10 @@
 //! | 4 | 4 | CRC of the body followed by the eight bytes of (the field at 8, XOR the log's salt) |
 //! | 8 | 8 | bits 0-62: sequence; bit 63: set on the first record of each group |
 //! | 16 | 8 | received, microseconds since the epoch, signed |
-//! | 24 | 1 | bits 0-1: quality of service, 0 to 2; bit 2: retain; others 0 |
+//! | 24 | 1 | bits 0-1: quality of service, 0 to 2; bit 2: retain; bit 3: has properties; bit 4: has a packet id; others 0 |
 //! | 25 | 2 | length of the topic |
 //! | 27 | 2 | length of the client id |
-//! | 29 | | topic and client id, UTF-8; payload to the end of the body |
+//! | 29 | | topic and client id, UTF-8; with bit 4 the packet id (2 bytes, not 0); with bit 3 the length of the properties (4 bytes) and the properties; payload to the end of the body |
 //!
 //! Sequences of a segment are consecutive. Between segments they are too, except behind an unsynced
 //! segment, where they leap ahead at each open so that no sequence is given out twice.
@@ -107,7 +112,8 @@
 //! Opening cuts the end of the last segment from the first record that is not whole, unless a whole
 //! group with a later sequence follows: a group is only written when the one before it was synced, so
 //! what lies before a group was once durable, and its loss is damage ([`LogError::Corrupt`]). Unsynced
-//! segments are cut without that distinction.
+//! segments are cut without that distinction. A record whose CRC is right and whose flags are not known
+//! is never cut: the log is refused.
 //!
 //! The cursor files are described in the source of `cursors/file.rs`.
 //!
@@ -121,6 +127,7 @@ pub mod cursors;
 pub mod disk;
 mod error;
 mod group;
+mod inspect;
 mod keeper;
 mod log;
 mod reader;
@@ -142,6 +149,7 @@ pub use cursors::{Cursor, Cursors};
 pub use disk::RealDisk;
 pub use error::LogError;
 pub use group::Commit;
+pub use inspect::{Depth, Inspection, SegmentInfo, inspect};
 pub use log::{Log, Steps};
 pub use reader::{Chunk, Reader, Records};
 pub use record::{Record, RecordBatch, RecordHead};

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use tokio::sync::TryAcquireError;
+
 use crate::cursors::Cursors;
 use crate::disk::Disk;
 use crate::group::Commit;
@@ -99,6 +101,7 @@ impl Log {
             "opened the ingest log"
         );
         let bell = Arc::new(Bell::default());
+        let held = config.held;
         let bounds = Arc::new(crate::cursors::Bounds::default());
         bounds.first.store(report.first, Ordering::Release);
         bounds.durable.store(report.next, Ordering::Release);
@@ -108,7 +111,12 @@ impl Log {
             identity: recovered.identity,
             segments: Segments::new(recovered.segments),
             spare: Spare::new(recovered.next_ordinal),
-            cursors: Cursors::new(recovered.cursors, Arc::clone(&bounds), Arc::clone(&bell)),
+            cursors: Cursors::new(
+                recovered.cursors,
+                held,
+                Arc::clone(&bounds),
+                Arc::clone(&bell),
+            ),
             bounds,
             bell,
             folder_lock,
@@ -175,6 +183,37 @@ impl Log {
         Ok(commit)
     }
 
+    /// Appends a batch and empties it if there is room for it now; `None`, and nothing is appended, if not.
+    ///
+    /// Overtakes nobody: while others wait for room there is none.
+    ///
+    /// # Errors
+    /// As [`Log::append_from`], without waiting.
+    pub fn try_append(&self, batch: &mut RecordBatch) -> Result<Option<Commit>, LogError> {
+        let shared = &self.handle.shared;
+        let bytes = batch.bytes();
+        if batch.is_empty() {
+            return Ok(Some(Commit::of_nothing(shared.next_durable())));
+        }
+        let permits = u32::try_from(bytes).map_err(|_| LogError::TooLarge {
+            what: "a batch",
+            bytes,
+            limit: shared.config.max_pending_bytes,
+        })?;
+        let room = match shared.room.try_acquire_many(permits) {
+            Ok(room) => room,
+            Err(TryAcquireError::NoPermits) => return Ok(None),
+            Err(TryAcquireError::Closed) => return Err(shared.refusal()),
+        };
+        let commit = shared.gather(bytes, |group| {
+            let seqs = group.add(batch.frames(), batch.len() as u64);
+            Commit::new(seqs, Arc::clone(group.outcome()))
+        })?;
+        room.forget();
+        batch.clear();
+        Ok(Some(commit))
+    }
+
     /// Returns a reader whose first record is `from`.
     ///
     /// `from` may be the end of the log or lie ahead of it.
@@ -185,6 +224,11 @@ impl Log {
     /// Returns the first sequence that is not yet durable.
     pub fn next_durable(&self) -> u64 {
         self.handle.shared.next_durable()
+    }
+
+    /// Returns the sequence that the next accepted record gets: what was accepted before lies below.
+    pub fn next_accepted(&self) -> u64 {
+        self.handle.shared.next_accepted()
     }
 
     /// Returns the first sequence still held.

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::watch;
 
 use crate::disk::File;
-use crate::record::{PREFIX_BYTES, Parsed, Record, decode, parse};
+use crate::record::{PREFIX_BYTES, Parsed, Record, UNKNOWN, decode, parse};
 use crate::segment::{self, Segment};
 use crate::shared::Shared;
 use crate::wire::{length, u32_at};
@@ -215,6 +215,7 @@ impl Place {
                     }
                     Parsed::Frame(_) => break Some("the record is not the next in sequence"),
                     Parsed::Bad(reason) => break Some(reason),
+                    Parsed::Unknown => break Some(UNKNOWN),
                     Parsed::Short(_) if records > 0 => break None,
                     Parsed::Short(needed) if needed as u64 > len - self.at || read < want => {
                         break Some("the segment ends within the record");

@@ -4,6 +4,8 @@
 //! open and the CRC of its body in place; the writer thread adds the sequence and extends the CRC over
 //! it ([`stamp`]), so that the bulk of the checksum work runs on the appending threads.
 
+use std::num::NonZeroU16;
+
 use crate::LogError;
 use crate::wire::{array_at, put, u16_at, u32_at, u64_at};
 
@@ -18,6 +20,14 @@ pub(crate) const GROUP_START: u64 = 1 << 63;
 
 const QOS_MASK: u8 = 0b11;
 const RETAIN: u8 = 0b100;
+/// The properties and their length stand between the texts and the payload.
+const PROPERTIES: u8 = 0b1000;
+/// The packet id stands between the texts and the properties.
+const PACKET_ID: u8 = 0b1_0000;
+/// Bytes of the packet id.
+const PACKET_ID_BYTES: usize = 2;
+/// Bytes of the properties' length.
+const PROPERTIES_LEN_BYTES: usize = 4;
 
 /// What a record says besides its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +42,8 @@ pub struct RecordHead<'a> {
     pub topic: &'a str,
     /// Who published it, at most 65,535 bytes; may be empty.
     pub client_id: &'a str,
+    /// What else is to be passed on with it, in a form that is the caller's; may be empty.
+    pub properties: &'a [u8],
 }
 
 /// One record as read from the log.
@@ -49,6 +61,11 @@ pub struct Record<'a> {
     pub topic: &'a str,
     /// Who published it.
     pub client_id: &'a str,
+    /// What else is to be passed on with it; empty when there is nothing.
+    pub properties: &'a [u8],
+    /// The packet id it was published with, where a resend is to be told from a new message; see
+    /// [`RecordBatch::push_tracked`].
+    pub packet_id: Option<NonZeroU16>,
     /// What was published.
     pub payload: &'a [u8],
 }
@@ -83,10 +100,33 @@ impl RecordBatch {
     /// # Panics
     /// When `qos` is above 2, which no valid MQTT packet has.
     pub fn push(&mut self, head: &RecordHead<'_>, payload: &[u8]) -> Result<(), LogError> {
+        self.push_tracked(head, None, payload)
+    }
+
+    /// Adds a record with the packet id it was published with: who reads the log after a crash can tell
+    /// by it that the message is there already when its publisher sends it again.
+    ///
+    /// # Errors
+    /// As [`RecordBatch::push`].
+    ///
+    /// # Panics
+    /// As [`RecordBatch::push`].
+    pub fn push_tracked(
+        &mut self,
+        head: &RecordHead<'_>,
+        packet_id: Option<NonZeroU16>,
+        payload: &[u8],
+    ) -> Result<(), LogError> {
         assert!(head.qos <= 2, "a quality of service is 0, 1 or 2");
         let topic_len = text_len("topic", head.topic)?;
         let client_id_len = text_len("client id", head.client_id)?;
-        let body_len = BODY_FIXED_BYTES + head.topic.len() + head.client_id.len() + payload.len();
+        let texts_len = head.topic.len() + head.client_id.len();
+        let properties_len = match head.properties.len() {
+            0 => 0,
+            len => PROPERTIES_LEN_BYTES + len,
+        };
+        let id_len = packet_id.map_or(0, |_| PACKET_ID_BYTES);
+        let body_len = BODY_FIXED_BYTES + texts_len + id_len + properties_len + payload.len();
         let too_large = || LogError::TooLarge {
             what: "a record",
             bytes: body_len,
@@ -101,13 +141,25 @@ impl RecordBatch {
         let mut fixed = [0; PREFIX_BYTES + BODY_FIXED_BYTES];
         put(&mut fixed, 0, &len.to_le_bytes());
         put(&mut fixed, 16, &head.received_us.to_le_bytes());
-        fixed[24] = head.qos | if head.retain { RETAIN } else { 0 };
+        fixed[24] = head.qos
+            | if head.retain { RETAIN } else { 0 }
+            | if properties_len > 0 { PROPERTIES } else { 0 }
+            | if id_len > 0 { PACKET_ID } else { 0 };
         put(&mut fixed, 25, &topic_len.to_le_bytes());
         put(&mut fixed, 27, &client_id_len.to_le_bytes());
         self.bytes.reserve(PREFIX_BYTES + body_len);
         self.bytes.extend_from_slice(&fixed);
         self.bytes.extend_from_slice(head.topic.as_bytes());
         self.bytes.extend_from_slice(head.client_id.as_bytes());
+        if let Some(packet_id) = packet_id {
+            self.bytes.extend_from_slice(&packet_id.get().to_le_bytes());
+        }
+        if properties_len > 0 {
+            // It fits, because the whole body does.
+            let len = u32::try_from(head.properties.len()).map_err(|_| too_large())?;
+            self.bytes.extend_from_slice(&len.to_le_bytes());
+            self.bytes.extend_from_slice(head.properties);
+        }
         self.bytes.extend_from_slice(payload);
         let crc = crc32fast::hash(&self.bytes[start + PREFIX_BYTES..]);
         put(&mut self.bytes, start + 4, &crc.to_le_bytes());
@@ -180,6 +232,9 @@ pub(crate) struct Frame<'a> {
     pub(crate) size: usize,
 }
 
+/// What to say of [`Parsed::Unknown`].
+pub(crate) const UNKNOWN: &str = "the record is whole and not of a kind that this program knows; a newer one may have written it";
+
 /// What stands at the beginning of some bytes.
 #[derive(Debug)]
 pub(crate) enum Parsed<'a> {
@@ -187,6 +242,8 @@ pub(crate) enum Parsed<'a> {
     /// The frame, if it is one, needs this many bytes in all.
     Short(usize),
     Bad(&'static str),
+    /// Its CRC is right, so it was written as it is, and this program cannot read it.
+    Unknown,
 }
 
 /// Reads the frame at the beginning of `bytes` and checks its CRC.
@@ -216,7 +273,7 @@ pub(crate) fn parse(bytes: &[u8], salt: u64) -> Parsed<'_> {
             starts_group: u64_at(bytes, 8) & GROUP_START != 0,
             size,
         }),
-        None => Parsed::Bad("the record's CRC is right and its body is not"),
+        None => Parsed::Unknown,
     }
 }
 
@@ -230,10 +287,22 @@ pub(crate) fn decode(frame: &[u8]) -> Option<Record<'_>> {
     let (texts, topic_len) = (&body[BODY_FIXED_BYTES..], usize::from(u16_at(body, 9)));
     let client_id_len = usize::from(u16_at(body, 11));
     let (topic, rest) = texts.split_at_checked(topic_len)?;
-    let (client_id, payload) = rest.split_at_checked(client_id_len)?;
-    if flags & !(QOS_MASK | RETAIN) != 0 || flags & QOS_MASK == QOS_MASK {
+    let (client_id, rest) = rest.split_at_checked(client_id_len)?;
+    if flags & !(QOS_MASK | RETAIN | PROPERTIES | PACKET_ID) != 0 || flags & QOS_MASK == QOS_MASK {
         return None;
     }
+    let (packet_id, rest) = if flags & PACKET_ID == 0 {
+        (None, rest)
+    } else {
+        let (id, rest) = rest.split_at_checked(PACKET_ID_BYTES)?;
+        (Some(NonZeroU16::new(u16_at(id, 0))?), rest)
+    };
+    let (properties, payload) = if flags & PROPERTIES == 0 {
+        (&[][..], rest)
+    } else {
+        let (len, rest) = rest.split_at_checked(PROPERTIES_LEN_BYTES)?;
+        rest.split_at_checked(u32_at(len, 0) as usize)?
+    };
     Some(Record {
         seq: u64_at(frame, 8) & !GROUP_START,
         received_us: i64::from_le_bytes(array_at(body, 0)),
@@ -241,6 +310,8 @@ pub(crate) fn decode(frame: &[u8]) -> Option<Record<'_>> {
         retain: flags & RETAIN != 0,
         topic: str::from_utf8(topic).ok()?,
         client_id: str::from_utf8(client_id).ok()?,
+        properties,
+        packet_id,
         payload,
     })
 }

@@ -1,5 +1,7 @@
 //! The record codec: round trips, and arbitrary bytes.
 
+use std::num::NonZeroU16;
+
 use proptest::prelude::*;
 
 use crate::record::{Parsed, decode, parse, stamp};
@@ -14,6 +16,8 @@ struct Owned {
     received_us: i64,
     topic: String,
     client_id: String,
+    properties: Vec<u8>,
+    packet_id: Option<NonZeroU16>,
     payload: Vec<u8>,
 }
 
@@ -24,9 +28,11 @@ prop_compose! {
         received_us: i64,
         topic in "\\PC{0,40}",
         client_id in "\\PC{0,20}",
+        properties in prop::collection::vec(any::<u8>(), 0..40),
+        packet_id: Option<NonZeroU16>,
         payload in prop::collection::vec(any::<u8>(), 0..300),
     ) -> Owned {
-        Owned { qos, retain, received_us, topic, client_id, payload }
+        Owned { qos, retain, received_us, topic, client_id, properties, packet_id, payload }
     }
 }
 
@@ -39,8 +45,10 @@ fn frames(records: &[Owned], first: u64) -> Vec<u8> {
             received_us: r.received_us,
             topic: &r.topic,
             client_id: &r.client_id,
+            properties: &r.properties,
         };
-        batch.push(&head, &r.payload).unwrap();
+        let pushed = batch.push_tracked(&head, r.packet_id, &r.payload);
+        pushed.unwrap();
     }
     let mut frames = batch.frames().to_vec();
     stamp(&mut frames, first, SALT);
@@ -64,6 +72,8 @@ proptest! {
                 retain: r.retain,
                 topic: &r.topic,
                 client_id: &r.client_id,
+                properties: &r.properties,
+                packet_id: r.packet_id,
                 payload: &r.payload,
             };
             prop_assert_eq!(frame.record, expected);
@@ -119,6 +129,8 @@ fn the_layout_never_changes() {
         received_us: 0x0102_0304_0506_0708,
         topic: "ab".into(),
         client_id: "c".into(),
+        properties: Vec::new(),
+        packet_id: None,
         payload: b"xyz".to_vec(),
     };
     let frame = frames(std::slice::from_ref(&record), 5);
@@ -132,6 +144,46 @@ fn the_layout_never_changes() {
 }
 
 #[test]
+fn properties_stand_before_the_payload_and_are_flagged() {
+    let record = Owned {
+        qos: 1,
+        retain: false,
+        received_us: 0,
+        topic: "ab".into(),
+        client_id: "c".into(),
+        properties: b"pq".to_vec(),
+        packet_id: NonZeroU16::new(0x0102),
+        payload: b"xyz".to_vec(),
+    };
+    let frame = frames(std::slice::from_ref(&record), 5);
+    let body = b"\0\0\0\0\0\0\0\0\x19\x02\x00\x01\x00abc\x02\x01\x02\x00\x00\x00pqxyz";
+    assert_eq!(frame[16..], body[..]);
+}
+
+#[test]
+fn a_whole_record_with_an_unknown_flag_is_told_from_a_torn_one() {
+    for flag in [0b10_0000, 0b100_0000, 0b1000_0000] {
+        let record = Owned {
+            qos: 1,
+            retain: false,
+            received_us: 0,
+            topic: "ab".into(),
+            client_id: "c".into(),
+            properties: Vec::new(),
+            packet_id: None,
+            payload: b"xyz".to_vec(),
+        };
+        let mut frame = frames(std::slice::from_ref(&record), 5);
+        frame[24] |= flag;
+        assert!(matches!(parse(&frame, SALT), Parsed::Bad(_)));
+        let mut covered = frame[16..].to_vec();
+        covered.extend((5_u64 ^ 1 << 63 ^ SALT).to_le_bytes());
+        frame[4..8].copy_from_slice(&crc32fast::hash(&covered).to_le_bytes());
+        assert!(matches!(parse(&frame, SALT), Parsed::Unknown));
+    }
+}
+
+#[test]
 fn texts_too_long_for_the_format_are_refused() {
     let topic = "t".repeat(65_536);
     let head = RecordHead {
@@ -140,6 +192,7 @@ fn texts_too_long_for_the_format_are_refused() {
         received_us: 0,
         topic: &topic,
         client_id: "",
+        properties: b"",
     };
     let mut batch = RecordBatch::new();
     assert!(batch.push(&head, b"").is_err());

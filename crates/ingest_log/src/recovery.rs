@@ -57,18 +57,18 @@ pub(crate) struct Recovered {
 
 /// A segment file that has a valid header.
 #[derive(Debug)]
-struct Found {
-    path: PathBuf,
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
     file: Arc<dyn File>,
-    header: Header,
+    pub(crate) header: Header,
     file_len: u64,
 }
 
 /// The segment files of a folder.
 #[derive(Debug, Default)]
-struct Inventory {
+pub(crate) struct Inventory {
     /// Oldest first, each sealed by its successor.
-    found: Vec<Found>,
+    pub(crate) found: Vec<Found>,
     /// Files behind them without a header.
     void: Vec<(PathBuf, Arc<dyn File>)>,
 }
@@ -166,7 +166,7 @@ fn create(disk: &dyn Disk, dir: &Path, inventory: &Inventory) -> Result<CursorFi
 }
 
 /// Checks that no consumer stands outside the log.
-fn check_cursors(
+pub(crate) fn check_cursors(
     dir: &Path,
     cursors: &CursorMap,
     first: u64,
@@ -206,7 +206,7 @@ fn survey_void(path: &Path, file: &dyn File, end: u64, salt: u64) -> Result<u64,
 }
 
 impl Inventory {
-    fn take(disk: &dyn Disk, dir: &Path) -> Result<Self, LogError> {
+    pub(crate) fn take(disk: &dyn Disk, dir: &Path) -> Result<Self, LogError> {
         let names = disk.list(dir);
         let names = names.map_err(|error| LogError::io("list", dir, error))?;
         let mut ordinals: Vec<u64> = names
@@ -252,7 +252,7 @@ impl Inventory {
         Ok(inventory)
     }
 
-    fn check_chain(&self, identity: Identity) -> Result<(), LogError> {
+    pub(crate) fn check_chain(&self, identity: Identity) -> Result<(), LogError> {
         for found in &self.found {
             if found.header.identity != identity {
                 return Err(LogError::corrupt(
@@ -296,7 +296,7 @@ impl Inventory {
 }
 
 impl Found {
-    fn scan(&self, identity: Identity) -> Result<Scan, LogError> {
+    pub(crate) fn scan(&self, identity: Identity) -> Result<Scan, LogError> {
         let (path, file) = (&self.path, self.file.as_ref());
         scan(path, file, self.file_len, &self.header, identity.salt)
     }

@@ -12,8 +12,11 @@ use std::sync::{Arc, Mutex, RwLock};
 use crate::sync::{lock, read, write};
 use crate::wire::{array_at, put, u32_at, u64_at};
 
-/// Version of the segment format, kept in each header.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+/// Version of the segment format, kept in each header. Version 1, whose records had no properties, is
+/// read as well: its records are records of version 2.
+pub(crate) const FORMAT_VERSION: u32 = 2;
+/// Oldest version that is read.
+const OLDEST_VERSION: u32 = 1;
 /// Bytes of a header; the first record follows.
 pub(crate) const HEADER_BYTES: usize = 80;
 /// [`HEADER_BYTES`] as a position in a file.
@@ -81,7 +84,7 @@ impl Header {
         }
         // Before the CRC, because another version may keep its CRC elsewhere.
         let version = u32_at(bytes, 8);
-        if version != FORMAT_VERSION && version != 0 {
+        if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&version) && version != 0 {
             return Beginning::Version(version);
         }
         if crc32fast::hash(&bytes[..CRC_AT]) != u32_at(bytes, CRC_AT) {

@@ -294,6 +294,10 @@ impl Shared {
         self.bounds.first.load(Ordering::Acquire)
     }
 
+    pub(crate) fn next_accepted(&self) -> u64 {
+        lock(&self.gathering).group.end()
+    }
+
     pub(crate) fn next_durable(&self) -> u64 {
         self.bounds.durable.load(Ordering::Acquire)
     }

@@ -40,6 +40,7 @@ impl LogIngest {
                 received_us,
                 topic: &message.topic,
                 client_id: CLIENT_ID,
+                properties: &[],
             };
             batch.push(&head, &message.payload)?;
             if batch.bytes() >= CHUNK_BYTES {

@@ -70,7 +70,8 @@ impl Program for Lastmile {
         offload::spawn(config.lake, &config.data, store, &context)?;
         tokio::select! {
             () = context.health.components_ready() => {
-                let addresses = [("mqtt", broker.mqtt_addr), ("http", api.addr)];
+                let mut addresses = broker.addresses.clone();
+                addresses.push(("http", api.addr));
                 context.announce_ready(Self::NAME, &addresses);
             }
             () = context.tasks.stopped() => {}

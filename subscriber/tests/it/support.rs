@@ -49,6 +49,7 @@ impl Place {
                 received_us: 1_767_355_200_000_000,
                 topic,
                 client_id: "test",
+                properties: &[],
             };
             batch.push(&head, payload).unwrap();
         }

@@ -25,14 +25,26 @@ fn connect_body(name: &[u8], level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
     packet(CONNECT, &body)
 }
 
+fn request(filter: &str, qos: u8) -> Request {
+    Request {
+        filter: filter.to_owned(),
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: 0,
+        id: None,
+    }
+}
+
 #[test]
 fn a_connect_is_read() {
     let bytes = connect_body(b"MQTT", 4, 2, &[0, 1, b'a']);
     let expected = Connect {
         client_id: "a".to_owned(),
-        clean_session: true,
+        clean_start: true,
         keep_alive: 60,
-        will: None,
+        wants_reasons: false,
+        ..Connect::new(Version::V311)
     };
     assert_eq!(connect(&frame(&bytes)), Ok(expected));
 }
@@ -41,11 +53,7 @@ fn a_connect_is_read() {
 fn connects_that_break_a_rule_are_refused_as_the_standard_says() {
     let malformed = ConnectError::Violation(Violation::Malformed);
     let text = ConnectError::Violation(Violation::Text);
-    let cases: [(Vec<u8>, ConnectError); 10] = [
-        (
-            connect_body(b"MQTT", 5, 2, &[0, 0, 1, b'a']),
-            ConnectError::Version5,
-        ),
+    let cases: [(Vec<u8>, ConnectError); 9] = [
         (
             connect_body(b"MQTT", 6, 2, &[0, 1, b'a']),
             ConnectError::Version,
@@ -74,10 +82,9 @@ fn connects_that_break_a_rule_are_refused_as_the_standard_says() {
 fn refusals_are_worded_for_the_clients_version() {
     let said = |error| {
         let mut out = Vec::new();
-        put_refusal(&mut out, error);
+        put_refusal(Version::V311, &mut out, error);
         out
     };
-    assert_eq!(said(ConnectError::Version5), [0x20, 3, 0, 0x84, 0]);
     assert_eq!(said(ConnectError::Version), [0x20, 2, 0, 1]);
     assert_eq!(said(ConnectError::ClientId), [0x20, 2, 0, 2]);
     assert_eq!(said(ConnectError::Unavailable), [0x20, 2, 0, 3]);
@@ -102,11 +109,18 @@ fn control_packets_that_break_a_rule_are_refused() {
     ];
     for (first, body, expected) in cases {
         let bytes = packet(first, body);
-        assert_eq!(control(&frame(&bytes)), Err(expected), "{bytes:?}");
+        assert_eq!(
+            control(Version::V311, &frame(&bytes)),
+            Err(expected),
+            "{bytes:?}"
+        );
     }
-    assert_eq!(puback(&frame(&[0x40, 2, 0, 0])), Err(Violation::Malformed));
     assert_eq!(
-        puback(&frame(&[0x40, 3, 0, 1, 0])),
+        puback(Version::V311, &frame(&[0x40, 2, 0, 0])),
+        Err(Violation::Malformed)
+    );
+    assert_eq!(
+        puback(Version::V311, &frame(&[0x40, 3, 0, 1, 0])),
         Err(Violation::Malformed)
     );
 }
@@ -114,19 +128,10 @@ fn control_packets_that_break_a_rule_are_refused() {
 #[test]
 fn subscriptions_are_read_and_answered() {
     let bytes = packet(0x82, &[0, 7, 0, 3, b'a', b'/', b'#', 2, 0, 1, b'b', 0]);
-    let requests = vec![
-        Request {
-            filter: "a/#".to_owned(),
-            qos: 2,
-        },
-        Request {
-            filter: "b".to_owned(),
-            qos: 0,
-        },
-    ];
+    let requests = vec![request("a/#", 2), request("b", 0)];
     let id = NonZeroU16::new(7).unwrap();
     assert_eq!(
-        control(&frame(&bytes)),
+        control(Version::V311, &frame(&bytes)),
         Ok(Control::Subscribe(id, requests))
     );
     let mut out = Vec::new();
@@ -145,7 +150,7 @@ proptest! {
         if let Ok(connect) = connect(&frame) {
             prop_assert!(!connect.client_id.contains('\0'));
         }
-        if let Ok(Control::Subscribe(_, requests)) = control(&frame) {
+        if let Ok(Control::Subscribe(_, requests)) = control(Version::V311, &frame) {
             prop_assert!(requests.iter().all(|request| request.qos < 3));
         }
     }
@@ -154,7 +159,7 @@ proptest! {
     fn arbitrary_connects_never_panic(flags: u8, rest: Vec<u8>) {
         let bytes = connect_body(b"MQTT", 4, flags, &rest);
         if let Ok(connect) = connect(&frame(&bytes)) {
-            prop_assert!(connect.clean_session || !connect.client_id.is_empty());
+            prop_assert!(connect.clean_start || !connect.client_id.is_empty());
         }
     }
 }

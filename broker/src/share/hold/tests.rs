@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use super::*;
 use crate::metrics::ShareMetrics;
 use crate::protocol::topic::Share;
+use crate::session::Options;
 
 #[tokio::test]
 async fn who_waits_for_nobody_is_known() {
@@ -29,6 +30,7 @@ async fn who_waits_for_nobody_is_known() {
         received_us: 0,
         topic: "any",
         client_id: "c",
+        properties: &[],
     };
     batch.push(&head, b"x").unwrap();
     batch.push(&head, b"y").unwrap();
@@ -37,7 +39,13 @@ async fn who_waits_for_nobody_is_known() {
     assert_eq!(groups.abandoned(), both);
     for filter in INGEST_FILTERS {
         let key = &format!("g/{filter}");
-        let joined = groups.join(Share { key, filter }, &"m".into(), false, 1, 0);
+        let joined = groups.join(
+            Share { key, filter },
+            &"m".into(),
+            false,
+            Options::default(),
+            0,
+        );
         joined.unwrap();
     }
     let one = BTreeMap::from([("h".to_owned(), 2)]);

@@ -89,6 +89,7 @@ impl<'a> Life<'a> {
                 received_us: 0,
                 topic: &topic_of(seq),
                 client_id: "device",
+                properties: &[],
             };
             let pushed = batch.push(&head, &payload);
             pushed.map_err(|error| error.to_string())?;

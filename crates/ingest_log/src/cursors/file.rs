@@ -27,10 +27,12 @@ use bytes::Bytes;
 use super::{Cursor, CursorMap};
 use crate::LogError;
 use crate::disk::{Disk, File};
-use crate::segment::{FORMAT_VERSION, Identity};
+use crate::segment::Identity;
 use crate::wire::{array_at, length, u16_at, u32_at, u64_at};
 
 const MAGIC: [u8; 8] = *b"LMCURSOR";
+/// Version of this file's format.
+const FORMAT_VERSION: u32 = 1;
 const HEADER_BYTES: usize = 56;
 const ENTRY_FIXED_BYTES: usize = 15;
 const PINS: u8 = 1;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::LogError;
 use crate::disk::File;
-use crate::record::{GROUP_START, MAX_BODY_BYTES, PREFIX_BYTES, Parsed, parse};
+use crate::record::{GROUP_START, MAX_BODY_BYTES, PREFIX_BYTES, Parsed, UNKNOWN, parse};
 use crate::segment::{HEADER_END, Header};
 use crate::wire::{length, u32_at, u64_at};
 
@@ -15,28 +15,28 @@ const WINDOW_BYTES: u64 = 1 << 20;
 
 /// The whole records of a segment.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     /// Sequence behind the last record.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// Where the last record ends, in bytes.
-    pub(super) len: u64,
-    pub(super) records: u64,
+    pub(crate) len: u64,
+    pub(crate) records: u64,
     /// Where the last group begins, in bytes.
-    pub(super) last_group: u64,
+    pub(crate) last_group: u64,
     /// Bytes behind the last record up to the last that is not zero.
-    pub(super) torn_bytes: u64,
+    pub(crate) torn_bytes: u64,
 }
 
 /// What lies behind the records of a segment.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
-    pub(super) torn_bytes: u64,
+pub(crate) struct Survey {
+    pub(crate) torn_bytes: u64,
     /// Where a whole group begins that was written after what precedes it was durable.
-    pub(super) later_group: Option<u64>,
+    pub(crate) later_group: Option<u64>,
 }
 
 /// Reads all records of a segment up to the first that is not whole.
-pub(super) fn scan(
+pub(crate) fn scan(
     path: &Path,
     file: &dyn File,
     file_len: u64,
@@ -68,6 +68,8 @@ pub(super) fn scan(
                 }
                 Parsed::Frame(_) => break 'windows "the record is not the next in sequence",
                 Parsed::Bad(reason) => break 'windows reason,
+                // It was written like this and may have been acknowledged: nothing is to be cut.
+                Parsed::Unknown => return Err(LogError::corrupt(path, scan.len, UNKNOWN)),
                 Parsed::Short(size) if scan.len + size as u64 > file_len => {
                     break 'windows "the file ends within the record";
                 }
@@ -91,7 +93,7 @@ pub(super) fn scan(
 }
 
 /// Looks through `range` for a whole group whose first sequence is above `end`.
-pub(super) fn survey(
+pub(crate) fn survey(
     path: &Path,
     file: &dyn File,
     range: Range<u64>,

@@ -15,6 +15,7 @@ pub(crate) fn head(topic: &str) -> RecordHead<'_> {
         received_us: 1_700_000_000_000_000,
         topic,
         client_id: "device-7",
+        properties: &[],
     }
 }
 

@@ -105,20 +105,41 @@ async fn a_missing_segment_and_a_damaged_header_are_found() {
 #[tokio::test]
 async fn another_version_is_named() {
     let disk = filled().await;
-    disk.flip_bits(&segment(0), 8, 2);
+    disk.flip_bits(&segment(0), 8, 1);
     let error = open(&disk).unwrap_err();
     assert!(
         matches!(
             error,
             LogError::Version {
                 found: 3,
-                supported: 1,
+                supported: 2,
                 ..
             }
         ),
         "{error}"
     );
     assert!(error.to_string().contains("version 3"));
+}
+
+#[tokio::test]
+async fn segments_of_version_1_are_read() {
+    let disk = filled().await;
+    for ordinal in 0..3 {
+        let file = disk.open(&segment(ordinal)).unwrap();
+        let mut header = [0; 80];
+        assert_eq!(file.read_at(&mut header, 0).unwrap(), header.len());
+        header[8] = 1;
+        let crc = crc32fast::hash(&header[..76]);
+        header[76..].copy_from_slice(&crc.to_le_bytes());
+        file.write_at(&header, 0).unwrap();
+    }
+    let (log, ..) = open(&disk).unwrap();
+    let mut reader = log.reader(log.first());
+    let mut next = log.first();
+    while let Some(chunk) = reader.try_next_chunk(1 << 20).unwrap() {
+        next = chunk.seqs().end;
+    }
+    assert!(next > log.first() && next == log.next_durable());
 }
 
 #[tokio::test]

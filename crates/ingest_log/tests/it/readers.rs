@@ -137,3 +137,35 @@ async fn segments_below_the_slowest_pinning_cursor_go_and_no_others() {
     log.close().await.unwrap();
     assert!(small_segments(dir.path()).cursors().get("late").is_some());
 }
+
+#[tokio::test]
+async fn a_held_log_keeps_what_was_not_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig {
+        segment_bytes: 4 << 10,
+        held: true,
+        ..LogConfig::new(dir.path())
+    };
+    let (log, _) = Log::open(Arc::new(RealDisk), config).unwrap();
+    for first in (0..2_000).step_by(50) {
+        append(&log, first..first + 50).await;
+    }
+    assert_eq!(log.next_accepted(), 2_000);
+    let cursor = Cursor {
+        next: 1_500,
+        meta: Bytes::new(),
+        pins: true,
+    };
+    log.cursors().put_durable("c", cursor).await.unwrap();
+    log.cursors().sync().await.unwrap();
+    assert_eq!(log.first(), 0, "nothing was let go");
+    log.cursors().hold(700);
+    let freed = timeout(DEADLINE, async {
+        while log.first() == 0 {
+            log.cursors().sync().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    freed.await.unwrap();
+    assert!((1..=700).contains(&log.first()), "{}", log.first());
+}

@@ -1,0 +1,164 @@
+//! Wills whose connection has ended and whose delay has not.
+//!
+//! Invariant: a will that waits is in the journal too, so it is published after a restart, its delay counted from
+//! there; it is taken out when it is published, and when its client comes back to its session before. Bound: one per
+//! session.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use service::{BoxError, CancellationToken};
+use session_state::{Change, Store};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::connection::{Front, publish_will};
+use crate::protocol::control::Will;
+
+/// How often it is looked what is due.
+const PACE: Duration = Duration::from_millis(100);
+
+/// The wills.
+#[derive(Debug)]
+pub(crate) struct Wills {
+    state: Store,
+    waiting: Mutex<HashMap<Arc<str>, Waiting>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    will: Will,
+    due: Instant,
+}
+
+impl Wills {
+    /// Takes up those that waited when the process before ended.
+    pub(crate) fn new(state: &Store) -> Self {
+        let (now, mut waiting) = (Instant::now(), HashMap::new());
+        for (client_id, value) in state.wills() {
+            if let Some(will) = from_value(&value) {
+                let due = now + Duration::from_secs(will.delay.into());
+                waiting.insert(client_id, Waiting { will, due });
+            } else {
+                let client_id = &*client_id;
+                tracing::error!(client_id, "a will cannot be read and is not published");
+            }
+        }
+        Self {
+            state: state.clone(),
+            waiting: Mutex::new(waiting),
+        }
+    }
+
+    /// Lets a will wait for `seconds`.
+    pub(crate) fn leave(&self, client_id: &Arc<str>, mut will: Will, seconds: u32) {
+        will.delay = seconds;
+        self.note(client_id, Some(to_value(&will)));
+        let due = Instant::now() + Duration::from_secs(seconds.into());
+        let waiting = Waiting { will, due };
+        self.lock().insert(Arc::clone(client_id), waiting);
+    }
+
+    /// Takes out the will of a client that is back.
+    pub(crate) fn take(&self, client_id: &str) -> Option<Will> {
+        let taken = self.lock().remove(client_id)?;
+        self.note(client_id, None);
+        Some(taken.will)
+    }
+
+    /// Returns the clients whose wills are due.
+    fn due(&self) -> Vec<Arc<str>> {
+        let now = Instant::now();
+        let waiting = self.lock();
+        let due = waiting.iter().filter(|(_, waiting)| waiting.due <= now);
+        due.map(|(client_id, _)| Arc::clone(client_id)).collect()
+    }
+
+    /// Tells the journal, which has it soon.
+    fn note(&self, client_id: &str, value: Option<Bytes>) {
+        if let Err(error) = self.state.change(client_id, &[Change::Will(value)]) {
+            tracing::warn!(client_id, %error, "a will was not noted");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Publishes wills when they are due.
+pub(crate) async fn run(front: Arc<Front>, stop: CancellationToken) -> Result<(), BoxError> {
+    let mut pace = interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = pace.tick() => {}
+        }
+        for client_id in front.wills.due() {
+            // Who is connected, or about to be, has taken it.
+            let Some(_claim) = front.claims.try_claim(&client_id) else {
+                continue;
+            };
+            if let Some(will) = front.wills.take(&client_id) {
+                publish_will(&front, &client_id, will).await;
+            }
+        }
+    }
+}
+
+/// Returns what the journal keeps of a will: QoS and RETAIN in one byte, seconds of delay (4 bytes), length of the
+/// topic (2 bytes), topic, length of the properties (4 bytes), properties, payload; integers are little-endian.
+fn to_value(will: &Will) -> Bytes {
+    let mut value = vec![will.qos | u8::from(will.retain) << 2];
+    value.extend_from_slice(&will.delay.to_le_bytes());
+    let topic_len = u16::try_from(will.topic.len()).unwrap_or_default();
+    value.extend_from_slice(&topic_len.to_le_bytes());
+    value.extend_from_slice(will.topic.as_bytes());
+    let properties_len = u32::try_from(will.properties.len()).unwrap_or_default();
+    value.extend_from_slice(&properties_len.to_le_bytes());
+    value.extend_from_slice(&will.properties);
+    value.extend_from_slice(&will.payload);
+    value.into()
+}
+
+fn from_value(value: &Bytes) -> Option<Will> {
+    let (flags, rest) = value.split_first()?;
+    let (delay, rest) = rest.split_first_chunk()?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let (topic, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+    let (properties, payload) = rest.split_at_checked(len)?;
+    Some(Will {
+        topic: str::from_utf8(topic).ok()?.to_owned(),
+        payload: value.slice_ref(payload),
+        qos: flags & 0b11,
+        retain: flags & 0b100 != 0,
+        delay: u32::from_le_bytes(*delay),
+        properties: value.slice_ref(properties),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_round_trip() {
+        let will = Will {
+            topic: "a/é".to_owned(),
+            payload: Bytes::from_static(b"gone"),
+            qos: 2,
+            retain: true,
+            delay: 77,
+            properties: Bytes::from_static(b"\x01\x01"),
+        };
+        let value = to_value(&will);
+        assert_eq!(from_value(&value), Some(will));
+        for len in 0..15 {
+            assert_eq!(from_value(&value.slice(..len)), None);
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! QoS 2 both ways: each message is taken once and arrives once, through reconnects, restarts and kills.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::broker::Broker;
+use crate::client::{Client, RETAIN, connect, packet, publish};
+use crate::kill::Process;
+
+const QOS_2: u8 = 0b100;
+const DUP: u8 = 0b1000;
+const PUBREC: u8 = 0x50;
+const PUBREL: u8 = 0x62;
+const PUBCOMP: u8 = 0x70;
+
+async fn say(client: &mut Client, first: u8, id: u16) {
+    client.send(&packet(first, &id.to_be_bytes())).await;
+}
+
+/// Publishes with QoS 2 and waits until the broker has taken it.
+async fn publish_twice_sure(client: &mut Client, topic: &str, id: u16, payload: &str) {
+    client
+        .send(&publish(QOS_2, topic, id, payload.as_bytes()))
+        .await;
+    client.expect(PUBREC, &id.to_be_bytes()).await;
+    say(client, PUBREL, id).await;
+    client.expect(PUBCOMP, &id.to_be_bytes()).await;
+}
+
+#[tokio::test]
+async fn a_message_sent_again_is_taken_once_until_it_is_released() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    for clean in [true, false] {
+        let mut client = broker.client(if clean { "c" } else { "p" }, clean).await;
+        let before = broker.records().len();
+        client.send(&publish(QOS_2, "a", 7, b"one")).await;
+        client.expect(PUBREC, &[0, 7]).await;
+        client.send(&publish(QOS_2 | DUP, "a", 7, b"one")).await;
+        client.expect(PUBREC, &[0, 7]).await;
+        assert_eq!(broker.records().len(), before + 1);
+        for _ in 0..2 {
+            // The second time the id is not known, and that is answered alike.
+            say(&mut client, PUBREL, 7).await;
+            client.expect(PUBCOMP, &[0, 7]).await;
+        }
+        publish_twice_sure(&mut client, "a", 7, "two").await;
+        assert_eq!(broker.records().len(), before + 2);
+        client.disconnect().await;
+    }
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn unreleased_ids_survive_kills_and_end_with_the_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Process::start(dir.path(), &[]);
+    let (mut subscriber, _) = Client::connect(broker.addr, "s", false).await;
+    subscriber.subscribe(&[("a", 1)]).await;
+    let (mut client, _) = Client::connect(broker.addr, "p", false).await;
+    client.send(&publish(QOS_2, "a", 7, b"one")).await;
+    client.expect(PUBREC, &[0, 7]).await;
+    broker.kill();
+    // A broker that stops digests all messages: the next has the id from the journal only.
+    let broker = Broker::start(dir.path()).await;
+    let (mut client, present) = Client::connect(broker.addr(), "p", false).await;
+    assert!(present);
+    client.send(&publish(QOS_2 | DUP, "a", 7, b"one")).await;
+    client.expect(PUBREC, &[0, 7]).await;
+    drop(client);
+    broker.stop().await;
+    let broker = Process::start(dir.path(), &[]);
+    let (mut client, _) = Client::connect(broker.addr, "p", false).await;
+    client.send(&publish(QOS_2 | DUP, "a", 7, b"one")).await;
+    client.expect(PUBREC, &[0, 7]).await;
+    broker.kill();
+    let broker = Process::start(dir.path(), &[]);
+    let (mut client, _) = Client::connect(broker.addr, "p", false).await;
+    say(&mut client, PUBREL, 7).await;
+    client.expect(PUBCOMP, &[0, 7]).await;
+    client.send(&publish(QOS_2, "a", 7, b"two")).await;
+    client.expect(PUBREC, &[0, 7]).await;
+    broker.kill();
+    let broker = Process::start(dir.path(), &[]);
+    let (client, _) = Client::connect(broker.addr, "p", true).await;
+    client.disconnect().await;
+    let (mut client, present) = Client::connect(broker.addr, "p", false).await;
+    assert!(!present);
+    client.send(&publish(QOS_2, "a", 7, b"three")).await;
+    client.expect(PUBREC, &[0, 7]).await;
+    let (mut subscriber, _) = Client::connect(broker.addr, "s", false).await;
+    assert_eq!(subscriber.messages(3).await, ["one", "two", "three"]);
+    subscriber.expect_quiet().await;
+    broker.kill();
+}
+
+#[tokio::test]
+async fn a_subscriber_gets_each_message_once_with_the_id_it_had() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Process::start(dir.path(), &[]);
+    let (mut subscriber, _) = Client::connect(broker.addr, "s", false).await;
+    assert_eq!(subscriber.subscribe(&[("a", 2)]).await, [2]);
+    let (mut publisher, _) = Client::connect(broker.addr, "p", true).await;
+    for number in 1..=3_u16 {
+        publish_twice_sure(&mut publisher, "a", number, &number.to_string()).await;
+    }
+    let mut sent = Vec::new();
+    for number in 1..=3_u16 {
+        let message = subscriber.message().await;
+        assert_eq!((message.qos, message.dup), (2, false));
+        assert_eq!(message.payload, number.to_string().into_bytes());
+        sent.push(message);
+    }
+    // The first is done with, of the second the PUBREL is on its way, of the third nothing came back.
+    for message in &sent[..2] {
+        say(&mut subscriber, PUBREC, message.id).await;
+        subscriber.expect(PUBREL, &message.id.to_be_bytes()).await;
+    }
+    say(&mut subscriber, PUBCOMP, sent[0].id).await;
+    subscriber.expect_quiet().await;
+    // The same broker on another connection, and then another broker.
+    let (mut again, present) = Client::connect(broker.addr, "s", false).await;
+    assert!(present);
+    expect_the_rest(&mut again, &sent).await;
+    broker.kill();
+    let broker = Process::start(dir.path(), &[]);
+    let (mut again, _) = Client::connect(broker.addr, "s", false).await;
+    expect_the_rest(&mut again, &sent).await;
+    say(&mut again, PUBCOMP, sent[1].id).await;
+    say(&mut again, PUBREC, sent[2].id).await;
+    again.expect(PUBREL, &sent[2].id.to_be_bytes()).await;
+    say(&mut again, PUBCOMP, sent[2].id).await;
+    again.expect_quiet().await;
+    let (mut last, _) = Client::connect(broker.addr, "s", false).await;
+    last.expect_quiet().await;
+    broker.kill();
+}
+
+async fn expect_the_rest(client: &mut Client, sent: &[crate::client::Received]) {
+    let mut open = HashSet::new();
+    for _ in 0..2 {
+        let packet = client.receive().await.unwrap();
+        if packet.first == PUBREL {
+            assert_eq!(packet.body, sent[1].id.to_be_bytes());
+            open.insert(1);
+        } else {
+            assert_eq!(packet.first, 0x30 | QOS_2 | DUP, "{packet:?}");
+            assert_eq!(packet.body[3..5], sent[2].id.to_be_bytes());
+            assert_eq!(packet.body[5..], sent[2].payload[..]);
+            open.insert(2);
+        }
+    }
+    assert_eq!(open.len(), 2);
+}
+
+#[tokio::test]
+async fn a_clean_session_gets_qos_2_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    let mut subscriber = broker.client("s", true).await;
+    assert_eq!(
+        subscriber.subscribe(&[("a", 2), ("$share/g/b", 2)]).await,
+        [2, 1]
+    );
+    let mut publisher = broker.client("p", true).await;
+    publish_twice_sure(&mut publisher, "a", 1, "x").await;
+    let message = subscriber.message().await;
+    assert_eq!(message.qos, 2);
+    say(&mut subscriber, PUBREC, message.id).await;
+    subscriber.expect(PUBREL, &message.id.to_be_bytes()).await;
+    say(&mut subscriber, PUBCOMP, message.id).await;
+    subscriber.expect_quiet().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn retained_messages_survive_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut expected = BTreeMap::new();
+    for round in 0..4_u16 {
+        let broker = Process::start(dir.path(), &[]);
+        let (mut subscriber, _) = Client::connect(broker.addr, "s", true).await;
+        subscriber.subscribe(&[("r/#", 1)]).await;
+        let mut found = BTreeMap::new();
+        for _ in 0..expected.len() {
+            let message = subscriber.message().await;
+            assert!(message.retain);
+            subscriber.acknowledge(message.id).await;
+            found.insert(message.topic, message.payload);
+        }
+        assert_eq!(found, expected);
+        subscriber.expect_quiet().await;
+        drop(subscriber);
+        let (mut publisher, _) = Client::connect(broker.addr, "p", true).await;
+        for (topic, clears) in [("r/a", false), ("r/b", round % 2 == 1), ("r/c", round == 2)] {
+            let payload = if clears {
+                String::new()
+            } else {
+                format!("{topic} {round}")
+            };
+            let bytes = publish(0b010 | RETAIN, topic, 5, payload.as_bytes());
+            publisher.send(&bytes).await;
+            publisher.expect(0x40, &[0, 5]).await;
+            if clears {
+                expected.remove(topic);
+            } else {
+                expected.insert(topic.to_owned(), payload.into_bytes());
+            }
+        }
+        broker.kill();
+    }
+}
+
+/// A socket that may die at any moment.
+struct Line {
+    read: BufReader<OwnedReadHalf>,
+    write: OwnedWriteHalf,
+}
+
+impl Line {
+    /// Connects with a session that goes on.
+    async fn open(addr: SocketAddr, id: &str) -> Option<Self> {
+        let stream = TcpStream::connect(addr).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let (read, write) = stream.into_split();
+        let read = BufReader::new(read);
+        let mut line = Self { read, write };
+        line.send(&connect(id, 0, 0, &[])).await?;
+        let (first, body) = line.receive().await?;
+        assert_eq!((first, body[1]), (0x20, 0));
+        Some(line)
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Option<()> {
+        self.write.write_all(bytes).await.ok()
+    }
+
+    async fn receive(&mut self) -> Option<(u8, Vec<u8>)> {
+        let first = self.read.read_u8().await.ok()?;
+        let length = self.read.read_u8().await.ok()?;
+        assert!(length < 128, "short packets");
+        let mut body = vec![0; usize::from(length)];
+        self.read.read_exact(&mut body).await.ok()?;
+        Some((first, body))
+    }
+}
+
+fn id_of(body: &[u8]) -> u16 {
+    u16::from_be_bytes([body[0], body[1]])
+}
+
+/// A publisher that keeps what MQTT asks it to keep.
+#[derive(Default)]
+struct Publisher {
+    unreceived: VecDeque<(u16, u32)>,
+    unreleased: VecDeque<u16>,
+    next_id: u16,
+    next_number: u32,
+}
+
+const IN_FLIGHT: usize = 20;
+
+impl Publisher {
+    /// Publishes until the connection dies, or until `last` and all is answered.
+    async fn run(mut self, addr: SocketAddr, last: Option<u32>, taken: Arc<AtomicUsize>) -> Self {
+        self.serve(addr, last, &taken).await;
+        self
+    }
+
+    async fn serve(
+        &mut self,
+        addr: SocketAddr,
+        last: Option<u32>,
+        taken: &AtomicUsize,
+    ) -> Option<()> {
+        let mut line = Line::open(addr, "p").await?;
+        for (id, number) in self.unreceived.clone() {
+            let bytes = publish(QOS_2 | DUP, "t", id, number.to_string().as_bytes());
+            line.send(&bytes).await?;
+        }
+        for id in self.unreleased.clone() {
+            line.send(&packet(PUBREL, &id.to_be_bytes())).await?;
+        }
+        loop {
+            let goes_on = last.is_none_or(|last| self.next_number < last);
+            while goes_on && self.unreceived.len() + self.unreleased.len() < IN_FLIGHT {
+                self.next_id = self.next_id % 60 + 1;
+                let id = self.next_id;
+                let used = self.unreceived.iter().any(|(there, _)| *there == id);
+                if used || self.unreleased.contains(&id) {
+                    continue;
+                }
+                self.next_number += 1;
+                self.unreceived.push_back((id, self.next_number));
+                let bytes = publish(QOS_2, "t", id, self.next_number.to_string().as_bytes());
+                line.send(&bytes).await?;
+            }
+            if self.unreceived.is_empty() && self.unreleased.is_empty() {
+                return Some(());
+            }
+            let (first, body) = line.receive().await?;
+            let id = id_of(&body);
+            match first {
+                PUBREC => {
+                    let place = self.unreceived.iter().position(|(there, _)| *there == id);
+                    self.unreceived.remove(place.unwrap());
+                    self.unreleased.push_back(id);
+                    taken.fetch_add(1, Ordering::Relaxed);
+                    line.send(&packet(PUBREL, &id.to_be_bytes())).await?;
+                }
+                other => {
+                    assert_eq!(other, PUBCOMP);
+                    self.unreleased.retain(|there| *there != id);
+                }
+            }
+        }
+    }
+}
+
+/// A subscriber that keeps what MQTT asks it to keep, and counts.
+#[derive(Default)]
+struct Subscriber {
+    held: HashSet<u16>,
+    arrived: HashMap<u32, u32>,
+}
+
+impl Subscriber {
+    /// Takes messages until the connection dies, or until there are `all`. One that `lags` leaves messages open.
+    async fn run(mut self, addr: SocketAddr, all: Option<u32>, lags: bool) -> Self {
+        self.serve(addr, all, lags).await;
+        self
+    }
+
+    async fn serve(&mut self, addr: SocketAddr, all: Option<u32>, lags: bool) -> Option<()> {
+        let mut line = Line::open(addr, "s").await?;
+        let mut subscribe = vec![0, 9, 0, 1, b't'];
+        subscribe.push(2);
+        line.send(&packet(0x82, &subscribe)).await?;
+        let mut seen = 0_u32;
+        loop {
+            let is_done =
+                |all: u32| self.arrived.len() as u64 == u64::from(all) && self.held.is_empty();
+            if all.is_some_and(is_done) {
+                return Some(());
+            }
+            let (first, body) = line.receive().await?;
+            seen += 1;
+            match first {
+                0x90 => assert_eq!(body[2], 2),
+                PUBREL => {
+                    let id = id_of(&body);
+                    self.held.remove(&id);
+                    if !(lags && seen.is_multiple_of(5)) {
+                        line.send(&packet(PUBCOMP, &id.to_be_bytes())).await?;
+                    }
+                }
+                _ => {
+                    assert_eq!(first & !DUP, 0x30 | QOS_2);
+                    let id = id_of(&body[3..]);
+                    let number = str::from_utf8(&body[5..]).unwrap().parse().unwrap();
+                    if self.held.insert(id) {
+                        *self.arrived.entry(number).or_default() += 1;
+                    }
+                    if !(lags && seen.is_multiple_of(7)) {
+                        line.send(&packet(PUBREC, &id.to_be_bytes())).await?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How many kills the suite makes; `LASTMILE_KILLS=10000` makes it a campaign.
+fn kills() -> usize {
+    let text = std::env::var("LASTMILE_KILLS");
+    text.map_or(50, |text| text.parse().expect("LASTMILE_KILLS is a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_arrives_once_through_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut publisher, mut subscriber) = (Publisher::default(), Subscriber::default());
+    for kill in 0..kills() {
+        let broker = Process::start(dir.path(), &[]);
+        if kill == 0 {
+            // The session begins before the first message.
+            let (mut client, _) = Client::connect(broker.addr, "s", false).await;
+            client.subscribe(&[("t", 2)]).await;
+        }
+        let taken = Arc::new(AtomicUsize::new(0));
+        let publishing = tokio::spawn(publisher.run(broker.addr, None, Arc::clone(&taken)));
+        // Every third time nobody listens, and the subscriber falls behind.
+        let listens = kill % 3 != 2;
+        let mut resting = Some(subscriber);
+        let receiving = resting
+            .take_if(|_| listens)
+            .map(|subscriber| tokio::spawn(subscriber.run(broker.addr, None, true)));
+        let wanted = 1 + (kill * 37) % 150;
+        crate::broker::until("messages are taken", || {
+            taken.load(Ordering::Relaxed) >= wanted
+        })
+        .await;
+        broker.kill();
+        publisher = publishing.await.unwrap();
+        subscriber = match receiving {
+            Some(receiving) => receiving.await.unwrap(),
+            None => resting.unwrap_or_default(),
+        };
+    }
+    let broker = Process::start(dir.path(), &[]);
+    let last = publisher.next_number + 5;
+    let taken = Arc::new(AtomicUsize::new(0));
+    publisher = publisher.run(broker.addr, Some(last), taken).await;
+    let last = publisher.next_number;
+    let receiving = subscriber.run(broker.addr, Some(last), false);
+    let subscriber = tokio::time::timeout(4 * crate::broker::LIMIT, receiving).await;
+    let subscriber = subscriber.expect("a message did not arrive");
+    for number in 1..=last {
+        assert_eq!(
+            subscriber.arrived.get(&number),
+            Some(&1),
+            "message {number} of {last}"
+        );
+    }
+    broker.kill();
+}

@@ -1,0 +1,480 @@
+//! A broker in miniature over the store: the order of its steps is what is tested.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::num::NonZeroU16;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use ingest_log::sim::{Random, SimDisk};
+use ingest_log::{Commit, Cursor, Log, LogConfig, RecordBatch, RecordHead, Steps};
+
+use super::campaign::Sabotage;
+use super::clients::World;
+use crate::{Change, Floor, Store};
+
+const WINDOW: usize = 4;
+const NAMES: [&str; 2] = ["p0", "p1"];
+
+fn poll<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {
+    match future.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+/// What is done once a commit has resolved.
+#[derive(Debug)]
+enum Then {
+    Pubrec(usize, Vec<NonZeroU16>, Option<(u64, u64)>, Floor),
+    Pubcomp(usize, NonZeroU16),
+    Publish(NonZeroU16, u64),
+    Pubrel(NonZeroU16),
+}
+
+pub(super) struct Broker {
+    messages: Log,
+    message_steps: Steps,
+    state_steps: Steps,
+    store: Store,
+    waiting: VecDeque<(Commit, Then)>,
+    sabotage: Sabotage,
+    /// First record not looked at.
+    next: u64,
+    /// Records on the way, by id; `true`: received.
+    sent: BTreeMap<NonZeroU16, (u64, bool)>,
+    last_id: u16,
+    failed: bool,
+}
+
+fn config(dir: &str, held: bool) -> LogConfig {
+    LogConfig {
+        segment_bytes: 1_024,
+        max_pending_bytes: 64 << 10,
+        held,
+        ..LogConfig::new(dir)
+    }
+}
+
+fn number_of(payload: &[u8]) -> Option<u64> {
+    payload.try_into().ok().map(u64::from_le_bytes)
+}
+
+impl Broker {
+    pub(super) fn open(disk: &SimDisk, sabotage: Sabotage) -> Result<Self, String> {
+        let open = |dir, held| {
+            let opened = Log::open_stepped(Arc::new(disk.clone()), config(dir, held));
+            opened.map_err(|error| error.to_string())
+        };
+        let (messages, message_steps, _) = open("log", true)?;
+        let (journal, state_steps, _) = open("state", false)?;
+        let encode = |record: &ingest_log::Record<'_>| {
+            (!record.payload.is_empty()).then(|| Bytes::copy_from_slice(record.payload))
+        };
+        let store = Store::open(journal, messages.clone(), encode);
+        let store = store.map_err(|error| error.to_string())?;
+        let mut broker = Self {
+            next: 0,
+            sent: BTreeMap::new(),
+            last_id: 0,
+            failed: false,
+            messages,
+            message_steps,
+            state_steps,
+            store,
+            waiting: VecDeque::new(),
+            sabotage,
+        };
+        broker.resume();
+        Ok(broker)
+    }
+
+    /// Takes the subscriber's session up as the store and the cursor have it.
+    fn resume(&mut self) {
+        let cursor = self.messages.cursors().get("session/s");
+        let client = self.store.client("s").unwrap_or_default();
+        self.next = cursor
+            .map_or(0, |cursor| cursor.next)
+            .max(client.reading.place);
+        self.sent = client
+            .outgoing
+            .iter()
+            .map(|(&id, outgoing)| (id, (outgoing.seq, outgoing.received)))
+            .collect();
+    }
+
+    /// Returns the retained messages as a later subscriber would get them.
+    pub(super) fn retained(&self) -> BTreeMap<u64, u64> {
+        let retained = self.store.retained().into_iter();
+        let numbers = retained
+            .filter_map(|(topic, message)| Some((topic.parse().ok()?, number_of(&message.value)?)));
+        numbers.collect()
+    }
+
+    /// Takes PUBLISH packets of one publisher.
+    fn publish(
+        &mut self,
+        publisher: usize,
+        packets: &[(NonZeroU16, u64)],
+        retain: Option<u64>,
+    ) -> Result<(), String> {
+        let name: Arc<str> = NAMES[publisher].into();
+        let client = self.store.client(&name).unwrap_or_default();
+        let floor = self.store.floor();
+        let (mut batch, mut taken, mut answered) = (RecordBatch::new(), Vec::new(), Vec::new());
+        for &(id, number) in packets {
+            let held = client.incoming.get(&id).filter(|i| !i.released);
+            if held.is_some_and(|incoming| incoming.seq >= self.messages.next_durable()) {
+                // Nothing can be said of it yet.
+                continue;
+            }
+            answered.push(id);
+            if held.is_none() {
+                let topic = retain.map_or("t".to_owned(), |topic| topic.to_string());
+                let head = RecordHead {
+                    qos: 2,
+                    retain: retain.is_some(),
+                    received_us: 0,
+                    topic: &topic,
+                    client_id: &name,
+                    properties: &[],
+                };
+                let pushed = batch.push_tracked(&head, Some(id), &number.to_le_bytes());
+                pushed.map_err(|error| error.to_string())?;
+                taken.push(id);
+            }
+        }
+        let Some(Ok(commit)) = poll(pin!(self.messages.append(batch))) else {
+            return Ok(());
+        };
+        let seqs = commit.seqs();
+        self.store
+            .note_incoming(&name, taken.into_iter().zip(seqs.start..));
+        let retained = retain.map(|topic| (topic, seqs.start));
+        let retained = retained.filter(|_| !seqs.is_empty());
+        self.waiting
+            .push_back((commit, Then::Pubrec(publisher, answered, retained, floor)));
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        client: &str,
+        changes: &[Change],
+        then: Then,
+        early: bool,
+        world: &mut World,
+    ) {
+        // A journal that has failed or is full says so; the connection would end.
+        if let Ok(commit) = self.store.change(client, changes) {
+            if early {
+                self.act(then, world);
+            } else {
+                self.waiting.push_back((commit, then));
+            }
+        }
+    }
+
+    /// Does what a commit allows.
+    fn act(&mut self, then: Then, world: &mut World) {
+        match then {
+            Then::Pubrec(publisher, ids, retained, floor) => {
+                if let Some((topic, seq)) = retained
+                    && let Ok(Some(chunk)) = self.messages.reader(seq).try_next_chunk(1)
+                    && let Some(record) = chunk.iter().next()
+                {
+                    let value = Bytes::copy_from_slice(record.payload);
+                    let number = number_of(record.payload);
+                    self.store
+                        .note_retained(&topic.to_string().into(), seq, Some(value));
+                    let entry = world.retained.entry(topic).or_default();
+                    entry.0 = number.max(entry.0);
+                }
+                for id in ids {
+                    // Some are lost with their connection, and the publisher sends again.
+                    world.answers += 1;
+                    if world.answers.is_multiple_of(3) {
+                        continue;
+                    }
+                    let number = world.publishers[publisher].on_pubrec(id);
+                    world.acknowledged.extend(number);
+                }
+                drop(floor);
+            }
+            Then::Pubcomp(publisher, id) => world.publishers[publisher].on_pubcomp(id),
+            Then::Publish(id, seq) => {
+                if let Some(number) = self.read(seq) {
+                    world.subscriber.on_publish(id, number);
+                }
+            }
+            Then::Pubrel(id) => world.subscriber.on_pubrel(id),
+        }
+    }
+
+    fn read(&self, seq: u64) -> Option<u64> {
+        let chunk = self.messages.reader(seq).try_next_chunk(1).ok()??;
+        let record = chunk.iter().next().filter(|record| record.seq == seq)?;
+        number_of(record.payload)
+    }
+
+    /// Gives a record to the subscriber, as far as its window has room.
+    fn deliver(&mut self, world: &mut World) {
+        if self.sent.len() >= WINDOW || self.next >= self.messages.next_durable() {
+            return;
+        }
+        let seq = self.next;
+        self.next += 1;
+        let done = self
+            .store
+            .client("s")
+            .is_some_and(|c| c.reading.done.contains(&seq));
+        if done || self.sent.values().any(|(there, _)| *there == seq) {
+            return;
+        }
+        let id = loop {
+            self.last_id = self.last_id % 9 + 1;
+            match NonZeroU16::new(self.last_id) {
+                Some(id) if !self.sent.contains_key(&id) => break id,
+                _ => {}
+            }
+        };
+        self.sent.insert(id, (seq, false));
+        let group = "".into();
+        let early = self.sabotage == Sabotage::SendEarly;
+        let changes = [Change::Sent { id, seq, group }];
+        self.change("s", &changes, Then::Publish(id, seq), early, world);
+    }
+
+    /// Takes a PUBREC for a message the subscriber has.
+    fn pubrec(&mut self, id: NonZeroU16, world: &mut World) {
+        let Some((seq, received)) = self.sent.get_mut(&id) else {
+            return;
+        };
+        *received = true;
+        let seq = *seq;
+        let open = self.sent.values().filter(|(_, received)| !received);
+        // What was looked at on an earlier connection is looked at again: not beyond that.
+        let place = open.map(|(seq, _)| *seq).fold(self.next, u64::min);
+        let group: Box<str> = "".into();
+        let changes = [
+            Change::Received {
+                id,
+                seq,
+                group: group.clone(),
+            },
+            Change::Place { group, seq: place },
+        ];
+        let early = self.sabotage == Sabotage::ReleaseEarly;
+        self.change("s", &changes, Then::Pubrel(id), early, world);
+    }
+
+    /// Takes a PUBCOMP.
+    fn pubcomp(&mut self, id: NonZeroU16) {
+        if self.sent.get(&id).is_some_and(|(_, received)| *received) {
+            self.sent.remove(&id);
+            drop(self.store.change("s", &[Change::Completed { id }]));
+        }
+    }
+
+    /// The publisher connects again and sends all that is open once more.
+    fn publisher_returns(&mut self, publisher: usize, world: &mut World) -> Result<(), String> {
+        let Some(()) = self.settle(world) else {
+            return Ok(());
+        };
+        let client = &world.publishers[publisher];
+        let again: Vec<_> = client.unreceived.iter().map(|(n, id)| (*id, *n)).collect();
+        for packet in again {
+            let retain = world.retained.iter().find(|(_, r)| r.1.contains(&packet.1));
+            self.publish(publisher, &[packet], retain.map(|(topic, _)| *topic))?;
+        }
+        Ok(())
+    }
+
+    /// The subscriber connects again: what is open goes once more.
+    fn subscriber_returns(&mut self, world: &mut World) {
+        if self.settle(world).is_none() {
+            return;
+        }
+        self.resume();
+        for (id, (seq, received)) in self.sent.clone() {
+            let then = if received {
+                Then::Pubrel(id)
+            } else {
+                Then::Publish(id, seq)
+            };
+            self.act(then, world);
+        }
+    }
+
+    /// Waits until all that was begun is durable; `None` when that does not happen.
+    fn settle(&mut self, world: &mut World) -> Option<()> {
+        for _ in 0..4 {
+            self.commit(world);
+        }
+        // After a failure the process ends, and nobody is served any more.
+        (self.waiting.is_empty() && !self.failed).then_some(())
+    }
+
+    fn commit(&mut self, world: &mut World) {
+        self.message_steps.commit();
+        self.state_steps.commit();
+        for (mut commit, then) in std::mem::take(&mut self.waiting) {
+            match poll(Pin::new(&mut commit)) {
+                Some(Ok(_)) => self.act(then, world),
+                Some(Err(_)) => self.failed = true,
+                None => self.waiting.push_back((commit, then)),
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        let store = self.store.clone();
+        let mut checkpoint = pin!(store.checkpoint());
+        for _ in 0..8 {
+            if poll(checkpoint.as_mut()).is_some() {
+                break;
+            }
+            self.state_steps.commit();
+            self.state_steps.keep();
+        }
+    }
+
+    /// Moves the session's cursor up to what is done with, so that old segments go.
+    fn keep_place(&mut self) {
+        let open = self.sent.values().filter(|(_, received)| !received);
+        // What was looked at on an earlier connection is looked at again: not beyond that.
+        let place = open.map(|(seq, _)| *seq).fold(self.next, u64::min);
+        // What was received counts only once that is durable.
+        let waits = self
+            .waiting
+            .iter()
+            .any(|(_, then)| matches!(then, Then::Pubrel(_)));
+        if !waits {
+            let cursor = Cursor {
+                next: place,
+                meta: Bytes::new(),
+                pins: true,
+            };
+            self.messages.cursors().put("session/s", cursor);
+        }
+        self.message_steps.keep();
+        self.state_steps.keep();
+    }
+
+    /// Lives for some events; they depend on `random` only.
+    pub(super) fn live(
+        &mut self,
+        events: usize,
+        random: &mut Random,
+        world: &mut World,
+    ) -> Result<(), String> {
+        // Everybody comes back first: what is sent again keeps its order.
+        self.publisher_returns(0, world)?;
+        self.publisher_returns(1, world)?;
+        self.subscriber_returns(world);
+        for _ in 0..events {
+            let publisher = random.below(2);
+            match random.below(22) {
+                0..5 => {
+                    if let Some(id) = world.publishers[publisher].free_id() {
+                        world.next_number += 1;
+                        let number = world.next_number;
+                        world.publishers[publisher].unreceived.insert(number, id);
+                        let retain = (random.below(3) == 0)
+                            .then(|| random.below(2) as u64 + 10 * publisher as u64);
+                        if let Some(topic) = retain {
+                            world.retained.entry(topic).or_default().1.push(number);
+                        }
+                        self.publish(publisher, &[(id, number)], retain)?;
+                    }
+                }
+                5..7 => {
+                    if let Some(&id) = world.publishers[publisher].unreleased.first() {
+                        self.pubrel(publisher, id, world);
+                    }
+                }
+                7 => self.publisher_returns(publisher, world)?,
+                8..11 => self.deliver(world),
+                11..13 => self.answer(random, world),
+                13 => self.subscriber_returns(world),
+                14..18 => self.commit(world),
+                18..20 => self.checkpoint(),
+                _ => self.keep_place(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a PUBREL.
+    fn pubrel(&mut self, publisher: usize, id: NonZeroU16, world: &mut World) {
+        // A client sends PUBREL once on a connection.
+        let waits = |then: &Then| matches!(then, Then::Pubcomp(p, there) if (*p, *there) == (publisher, id));
+        if self.waiting.iter().any(|(_, then)| waits(then)) {
+            return;
+        }
+        let client = self.store.client(NAMES[publisher]).unwrap_or_default();
+        let held = client.incoming.get(&id).filter(|i| !i.released);
+        let change = held.map(|incoming| Change::Released {
+            id,
+            seq: incoming.seq,
+        });
+        let early = self.sabotage == Sabotage::CompleteEarly;
+        let changes: Vec<_> = change.into_iter().collect();
+        self.change(
+            NAMES[publisher],
+            &changes,
+            Then::Pubcomp(publisher, id),
+            early,
+            world,
+        );
+    }
+
+    /// The subscriber answers something that is open.
+    fn answer(&mut self, random: &mut Random, world: &mut World) {
+        let open: Vec<_> = self.sent.iter().map(|(id, sent)| (*id, *sent)).collect();
+        if open.is_empty() {
+            return;
+        }
+        let (id, (_, received)) = open[random.below(open.len())];
+        let waits = self.waiting.iter().any(|(_, then)| match then {
+            Then::Publish(there, _) | Then::Pubrel(there) => *there == id,
+            Then::Pubrec(..) | Then::Pubcomp(..) => false,
+        });
+        if waits {
+            return;
+        }
+        match (received, world.subscriber.held.contains(&id)) {
+            (false, true) => self.pubrec(id, world),
+            (true, false) => self.pubcomp(id),
+            _ => {}
+        }
+    }
+
+    /// Brings everything to its end, and returns how often each message is in the log.
+    pub(super) fn finish(mut self, world: &mut World) -> Result<(), String> {
+        self.subscriber_returns(world);
+        let mut random = Random::new(1);
+        for _ in 0..2_000 {
+            for publisher in 0..2 {
+                self.publisher_returns(publisher, world)?;
+                if let Some(&id) = world.publishers[publisher].unreleased.first() {
+                    self.pubrel(publisher, id, world);
+                }
+            }
+            self.deliver(world);
+            self.answer(&mut random, world);
+            self.commit(world);
+            let read = self.next >= self.messages.next_durable() && self.sent.is_empty();
+            let published = world
+                .publishers
+                .iter()
+                .all(super::clients::Publisher::is_done);
+            if read && published && self.waiting.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(format!("it does not come to an end: {world:?}"))
+    }
+}

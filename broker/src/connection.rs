@@ -322,7 +322,7 @@ where
 {
     let mut input = Input::default();
     let end = front.intake.child_token();
-    let connect = tokio::select! {
+    let connect = select! {
         connect = handshake::connect(&front, &mut reader, &mut input) => connect,
         () = end.cancelled() => Err(Refusal::Cancelled),
     };

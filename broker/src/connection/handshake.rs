@@ -100,11 +100,11 @@ pub(super) async fn admit(
         connect.client_id.as_str().into()
     };
     // Before the claim: who is not let in ends nobody's connection.
-    let permit = tokio::select! {
+    let permit = select! {
         permit = judge(front, peer, &connect, &client_id) => permit.map_err(refused)?,
         () = end.cancelled() => return Err(Refusal::Cancelled),
     };
-    let claim = tokio::select! {
+    let claim = select! {
         claim = front.claims.claim(&client_id, end.clone()) => claim,
         () = end.cancelled() => return Err(Refusal::Cancelled),
     };
@@ -137,7 +137,7 @@ pub(super) async fn admit(
     takes.durable = expiry > 0 || session::exists(&front.log, &client_id);
     let (source, shares, session_present) = if expiry > 0 || session::exists(&front.log, &client_id)
     {
-        tokio::select! {
+        select! {
             opened = open(front, &client_id, expiry, &known) => opened.map_err(refused)?,
             () = end.cancelled() => return Err(Refusal::Cancelled),
         }

@@ -252,7 +252,9 @@ impl Outbound {
             Receipt::New(Origin::Session { seq }) if self.takes.durable => {
                 self.gate();
                 let group = Box::default();
-                self.turn.changes.push(Change::Received { id, seq, group });
+                if !sabotage::forgets_receipts() {
+                    self.turn.changes.push(Change::Received { id, seq, group });
+                }
                 self.turn.received.push(Origin::Session { seq });
             }
             Receipt::New(origin) => done = Some(origin),
@@ -343,5 +345,23 @@ impl Outbound {
     /// Returns the number of messages sent since the last call.
     pub(crate) fn take_delivered(&mut self) -> u64 {
         std::mem::take(&mut self.delivered)
+    }
+}
+
+/// Lets a negative control of the simulation leave a durable step out; nothing outside tests can.
+pub(crate) mod sabotage {
+    #[cfg(test)]
+    thread_local! {
+        pub(crate) static FORGETS_RECEIPTS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+
+    #[cfg(test)]
+    pub(super) fn forgets_receipts() -> bool {
+        FORGETS_RECEIPTS.get()
+    }
+
+    #[cfg(not(test))]
+    pub(super) const fn forgets_receipts() -> bool {
+        false
     }
 }

@@ -58,7 +58,7 @@ where
             if self.appending.is_none()
                 && let Some(control) = self.control.take()
             {
-                let handled = tokio::select! {
+                let handled = select! {
                     handled = self.handle(control) => handled,
                     () = &mut cancelled => Err(self.cancelled()),
                 };
@@ -76,7 +76,7 @@ where
             if self.is_done() {
                 return self.ending.take().unwrap_or(End::Closed);
             }
-            let step = tokio::select! {
+            let step = select! {
                 event = self.event() => self.on(event),
                 () = &mut timer => {
                     timer.as_mut().reset(self.pace.next_check());
@@ -211,7 +211,7 @@ where
             ..
         } = self;
         let writes = !out.unwritten().is_empty();
-        tokio::select! {
+        select! {
             result = read(reader, input), if reads => Event::Read(result),
             result = write(writer, out.unwritten()), if writes || !*flushed => Event::Wrote(result),
             Some(()) = maybe(throttled_until.map(|until| Box::pin(sleep_until(until)))) => Event::Rested,

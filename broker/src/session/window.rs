@@ -2,8 +2,8 @@
 //!
 //! Packet ids are given out in a circle, so a message's place in the queue follows from its id. Invariants: no
 //! id is given out twice while it is in the queue; no more messages are on their way than the limit; the first entry of
-//! the queue is not completed. Ids that an earlier connection of the session left open lie at the beginning of the
-//! queue, with completed ones between them where there were others.
+//! the queue is not completed. What an earlier connection of the session left open is not in the queue: when it goes
+//! again is up to where its record lies, and others must not wait for that. Its ids are left out of the circle.
 //!
 //! A connection has one window for all it is sent. Which record an acknowledgement completes, and for whom, is
 //! in the entry's [`Origin`]; what follows from it is up to that one.
@@ -42,6 +42,8 @@ pub(crate) struct Window {
     first_id: u16,
     /// Entries that count against the limit.
     open: usize,
+    /// What an earlier connection left open.
+    restored: BTreeMap<NonZeroU16, InFlight>,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl Window {
             queue: VecDeque::new(),
             first_id: 1,
             open: 0,
+            restored: BTreeMap::new(),
         }
     }
 
@@ -83,36 +86,25 @@ impl Window {
     pub(crate) fn restore(&mut self, left: &BTreeMap<NonZeroU16, (u64, bool)>) {
         debug_assert!(self.queue.is_empty(), "restored first");
         let ids: Vec<u16> = left.keys().map(|id| id.get()).collect();
-        // The queue begins behind the widest gap in the circle.
+        // New ids begin where the widest gap in the circle does.
         let gaps = (0..ids.len()).map(|at| {
             let before = ids[(at + ids.len() - 1) % ids.len()];
-            let gap = distance(before, ids[at]);
-            (if ids.len() == 1 { IDS } else { gap }, ids[at])
+            (distance(before, ids[at]), before)
         });
-        let Some((_, first)) = gaps.max() else {
-            return;
-        };
-        self.first_id = first;
-        let mut in_order: Vec<_> = left.iter().collect();
-        in_order.sort_by_key(|(id, _)| distance(first, id.get()));
-        for (id, (seq, received)) in in_order {
-            while self.queue.len() < distance(first, id.get()) {
-                self.queue.push_back(InFlight {
-                    origin: Origin::Memory,
-                    stage: Stage::Completed,
-                });
-            }
+        if let Some((_, before)) = gaps.max() {
+            self.first_id = plus(before, 1);
+        }
+        let restored = left.iter().map(|(&id, (seq, received))| {
             let stage = if *received {
                 Stage::Pubcomp
             } else {
                 Stage::Again
             };
-            self.open += usize::from(*received);
-            self.queue.push_back(InFlight {
-                origin: Origin::Session { seq: *seq },
-                stage,
-            });
-        }
+            let origin = Origin::Session { seq: *seq };
+            (id, InFlight { origin, stage })
+        });
+        self.restored = restored.collect();
+        self.open = left.values().filter(|(_, received)| *received).count();
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -124,7 +116,7 @@ impl Window {
         if self.is_full() {
             return None;
         }
-        let id = plus(self.first_id, self.queue.len());
+        let id = self.next_id()?;
         let stage = if qos > 1 {
             Stage::Pubrec
         } else {
@@ -132,7 +124,27 @@ impl Window {
         };
         self.queue.push_back(InFlight { origin, stage });
         self.open += 1;
-        NonZeroU16::new(id)
+        Some(id)
+    }
+
+    /// Returns the id behind the queue; those that an earlier connection left open are passed over.
+    fn next_id(&mut self) -> Option<NonZeroU16> {
+        loop {
+            let id = NonZeroU16::new(plus(self.first_id, self.queue.len()))?;
+            if !self.restored.contains_key(&id) {
+                return Some(id);
+            }
+            if self.queue.is_empty() {
+                self.first_id = plus(self.first_id, 1);
+            } else if self.queue.len() < MAX_QUEUE {
+                self.queue.push_back(InFlight {
+                    origin: Origin::Memory,
+                    stage: Stage::Completed,
+                });
+            } else {
+                return None;
+            }
+        }
     }
 
     /// Counts a restored message as sent again; `false` when the window is full or it is not to be sent again.
@@ -182,11 +194,15 @@ impl Window {
         };
         entry.stage = Stage::Completed;
         self.open -= 1;
+        self.restored.remove(&id);
         self.drop_completed();
         true
     }
 
     fn entry(&mut self, id: NonZeroU16) -> Option<&mut InFlight> {
+        if let Some(entry) = self.restored.get_mut(&id) {
+            return Some(entry);
+        }
         let place = distance(self.first_id, id.get());
         self.queue.get_mut(place)
     }
@@ -304,7 +320,19 @@ mod tests {
                 window.receive(*id);
                 window.complete(*id);
             }
-            prop_assert!(window.queue.is_empty() && window.open == 0);
+            prop_assert!(window.queue.is_empty() && window.restored.is_empty() && window.open == 0);
+        }
+
+        /// What waits to go again, wherever its record lies, keeps nobody else from going.
+        #[test]
+        fn what_is_to_go_again_stops_nobody(limit in 1_usize..9, left in 1_u16..9, steps in 1_usize..300) {
+            let mut window = Window::new(limit);
+            let ids = (0..left).map(|n| NonZeroU16::new(1 + 3 * n).unwrap());
+            window.restore(&ids.map(|id| (id, (1, false))).collect());
+            for _ in 0..steps {
+                let id = window.push(Origin::Memory, 1);
+                prop_assert!(id.is_some_and(|id| window.acknowledge(id).is_some()));
+            }
         }
 
         #[test]

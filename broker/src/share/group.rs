@@ -216,7 +216,7 @@ impl Group {
                     let fresh = readers
                         .fresh
                         .get_or_insert_with(|| self.log.reader(position));
-                    tokio::select! {
+                    select! {
                         chunk = fresh.next_chunk(CHUNK_BYTES) => {
                             let Some(chunk) = chunk? else {
                                 return Ok(false);

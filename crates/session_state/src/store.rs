@@ -6,7 +6,7 @@
 
 pub(crate) mod checkpoint;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -57,10 +57,10 @@ struct Shared {
 #[derive(Debug)]
 struct Inner {
     image: Image,
-    /// Clients of whom messages were noted that the journal does not hold.
-    noted: HashSet<Arc<str>>,
+    /// Clients of whom messages were noted that the journal does not hold, in an order that repeats itself.
+    noted: BTreeSet<Arc<str>>,
     /// Topics whose retained message changed since it was written.
-    changed: HashSet<Arc<str>>,
+    changed: BTreeSet<Arc<str>>,
     /// What holds the mark back.
     floors: BTreeMap<u64, u64>,
     next_floor: u64,

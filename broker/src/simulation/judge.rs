@@ -1,0 +1,133 @@
+//! What must hold: nothing acknowledged is missing, nothing of QoS 2 comes twice, retained is what came last.
+
+use super::client::{Client, Consumer, PUBLISHERS, RETAINED, Role};
+use super::wire::NEVER;
+use super::world::World;
+use crate::protocol::Version;
+
+/// Rounds in which a visitor gets its retained messages.
+const VISIT_ROUNDS: usize = 60;
+
+/// Says what is still missing: a message that a consumer is owed, or an answer a publisher waits for.
+pub(super) fn lacks(world: &World) -> Option<String> {
+    for publisher in world.publishers() {
+        if let Some(open) = publisher.open.front() {
+            return Some(format!("p{} waits: {open:?}", publisher.index));
+        }
+    }
+    for client in &world.clients {
+        let Some(consumer) = client.consumer().filter(|consumer| !consumer.shared) else {
+            continue;
+        };
+        let Some(since) = consumer.since else {
+            return Some(format!("{} is not subscribed", client.name));
+        };
+        let retained_too = consumer.filter == "t/#";
+        for (key, acknowledged) in owed(world, since, retained_too) {
+            if !consumer.processed.contains(&key) {
+                let name = &client.name;
+                return Some(format!(
+                    "{name} did not get {key:?}; acknowledged: {acknowledged}"
+                ));
+            }
+        }
+    }
+    let members: Vec<_> = members(world).collect();
+    let since = members
+        .iter()
+        .filter(|(client, _)| client.expiry == NEVER)
+        .filter_map(|(_, consumer)| consumer.began)
+        .reduce(|a, b| std::array::from_fn(|at| a[at].min(b[at])))?;
+    for (key, acknowledged) in owed(world, since, true) {
+        if !members
+            .iter()
+            .any(|(_, consumer)| consumer.processed.contains(&key))
+        {
+            return Some(format!(
+                "no member of the group got {key:?}; acknowledged: {acknowledged}"
+            ));
+        }
+    }
+    None
+}
+
+fn members(world: &World) -> impl Iterator<Item = (&Client, &Consumer)> {
+    let consumers = world.clients.iter();
+    let consumers = consumers.filter_map(|client| Some((client, client.consumer()?)));
+    consumers.filter(|(_, consumer)| consumer.shared)
+}
+
+/// Returns what was published since, and whether it was acknowledged.
+fn owed(
+    world: &World,
+    since: [u64; PUBLISHERS],
+    retained_too: bool,
+) -> impl Iterator<Item = ((usize, u64), bool)> {
+    world.publishers().flat_map(move |publisher| {
+        let index = publisher.index;
+        let numbers = since[index] + 1..=publisher.last;
+        let numbers = numbers.filter(move |n| retained_too || !publisher.to_retain.contains(n));
+        numbers.map(move |n| ((index, n), publisher.acknowledged.contains(&n)))
+    })
+}
+
+/// What was published and subscribed to with QoS 2 was given to the application once.
+pub(super) fn once(world: &World) -> Result<(), String> {
+    for publisher in world.publishers() {
+        for client in &world.clients {
+            let Some(consumer) = client.consumer().filter(|consumer| consumer.qos == 2) else {
+                continue;
+            };
+            for number in &publisher.exact {
+                let key = (publisher.index, *number);
+                let count = consumer.given.get(&key).copied().unwrap_or_default();
+                if count > 1 {
+                    return Err(format!("{} got {key:?} {count} times", client.name));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A new subscriber looks at what is retained.
+pub(super) async fn visit(world: &mut World) -> Result<(), String> {
+    if !world.is_up() {
+        return Ok(());
+    }
+    let mut least = [0; PUBLISHERS];
+    for publisher in world.publishers() {
+        least[publisher.index] = publisher.retained;
+    }
+    let role = Role::Consumer(Consumer::new(RETAINED, 1));
+    let who = world.clients.len();
+    let visitor = Client::new("visitor", Version::V311, 0, role);
+    world.clients.push(visitor);
+    world.connect(who);
+    for _ in 0..VISIT_ROUNDS {
+        world.push(who);
+        world.advance(1).await?;
+        world.pull(who)?;
+        while world.clients[who].has_answers() {
+            world.clients[who].answer();
+        }
+    }
+    let Some(visitor) = world.clients.pop() else {
+        return Ok(());
+    };
+    // It may have come to a broker whose disk had just failed.
+    let Some(consumer) = visitor.consumer().filter(|c| c.since.is_some()) else {
+        return Ok(());
+    };
+    for (index, least) in least.into_iter().enumerate() {
+        let found = consumer.given.keys().filter(|(whose, _)| *whose == index);
+        let found = found.map(|(_, number)| *number).max().unwrap_or_default();
+        if found < least {
+            return Err(format!(
+                "retained of p{index} is {found}, acknowledged was {least}"
+            ));
+        }
+    }
+    world.tally.visits += 1;
+    Ok(())
+}

@@ -20,13 +20,13 @@
 //! # Not here
 //! Payloads are not looked at.
 
-/// Waits for the first of several futures; in this crate's own tests the one written first goes first, so that the
-/// simulation repeats itself.
-#[cfg(test)]
+/// Waits for the first of several futures; in this crate's own tests and in its fuzz target the one written first goes
+/// first, so that a run repeats itself.
+#[cfg(any(test, feature = "fuzzing"))]
 macro_rules! select {
     ($($branches:tt)*) => { tokio::select! { biased; $($branches)* } };
 }
-#[cfg(not(test))]
+#[cfg(not(any(test, feature = "fuzzing")))]
 macro_rules! select {
     ($($branches:tt)*) => { tokio::select! { $($branches)* } };
 }
@@ -45,10 +45,16 @@ mod server;
 mod session;
 mod settings;
 mod share;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod simulation;
 mod takeover;
 mod wills;
+
+/// What the fuzz target runs: in its builds and in tests only.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing {
+    pub use crate::simulation::fuzz::{Harness, samples};
+}
 
 pub use access::FileError;
 pub use listen::tls::TlsError;

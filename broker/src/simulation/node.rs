@@ -2,6 +2,10 @@
 //!
 //! Connections, session state, groups, expiry and the log are the real ones. Commits and the keeper's work happen when
 //! the simulation says so.
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the fuzz target needs a part of it only")
+)]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -215,7 +219,18 @@ impl Node {
         Ok(())
     }
 
-    async fn turn(&mut self, random: &mut Random) -> Result<(), String> {
+    /// Returns how many tasks there are: one for each connection, and the broker's own.
+    pub(super) fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Returns how many bytes the log took.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.front.log.status().bytes
+    }
+
+    /// Lets all that waits for the disk happen, and a tenth of a second pass.
+    pub(super) async fn turn(&mut self, random: &mut Random) -> Result<(), String> {
         self.tasks.run(random)?;
         for which in [Which::Log, Which::Journal] {
             self.commit(which);

@@ -1,4 +1,8 @@
 //! MQTT as a client speaks it, as far as the simulation needs it.
+#![cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the fuzz target needs a part of it only")
+)]
 
 use crate::protocol::Version;
 use crate::protocol::frame::{Split, put_length, split};
@@ -41,7 +45,7 @@ pub(super) struct Message {
     pub(super) payload: Vec<u8>,
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     put_length(&mut bytes, body.len());
     bytes.extend_from_slice(body);

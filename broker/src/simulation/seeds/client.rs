@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::link::Link;
-use super::wire::{self, Message, NEVER, PUBACK, PUBCOMP, PUBREC, PUBREL, Packet};
 use crate::protocol::Version;
+use crate::simulation::link::Link;
+use crate::simulation::wire::{self, Message, NEVER, PUBACK, PUBCOMP, PUBREC, PUBREL, Packet};
 
 /// Publishers of a world.
 pub(super) const PUBLISHERS: usize = 3;

@@ -2,8 +2,8 @@
 
 use ingest_log::sim::{Crash, SimDisk};
 
-use super::wire::DISCONNECT;
 use super::world::World;
+use crate::simulation::wire::DISCONNECT;
 
 impl World {
     /// Ends the broker's life at once, as kill or the loss of power does.

@@ -1,9 +1,9 @@
 //! What must hold: nothing acknowledged is missing, nothing of QoS 2 comes twice, retained is what came last.
 
 use super::client::{Client, Consumer, PUBLISHERS, RETAINED, Role};
-use super::wire::NEVER;
 use super::world::World;
 use crate::protocol::Version;
+use crate::simulation::wire::NEVER;
 
 /// Rounds in which a visitor gets its retained messages.
 const VISIT_ROUNDS: usize = 60;

@@ -10,12 +10,12 @@ use service::{Clock, HumanDuration, ManualClock};
 
 use super::client::{Client, Consumer, PUBLISHERS, Publisher, Role};
 use super::judge;
-use super::link::Link;
-use super::node::{Node, Which};
-use super::wire::{self, NEVER, Packet};
 use super::{Sabotage, Tally};
 use crate::Settings;
 use crate::protocol::Version;
+use crate::simulation::link::Link;
+use crate::simulation::node::{Node, Which};
+use crate::simulation::wire::{self, NEVER, Packet};
 
 /// Rounds in which all must come to its end once nothing goes wrong any more.
 const MOST_ROUNDS: usize = 4_000;

@@ -15,6 +15,7 @@
 //! Not done here: compacting files.
 
 mod purge;
+pub mod reconcile;
 mod verify;
 mod window;
 

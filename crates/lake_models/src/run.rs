@@ -85,6 +85,8 @@ pub struct Runner {
     storage: Arc<dyn Storage>,
     lease: Lease,
     clock: Arc<dyn Clock>,
+    /// Partitions that are computed whether their inputs changed or not.
+    anew: BTreeSet<String>,
 }
 
 impl Runner {
@@ -95,7 +97,15 @@ impl Runner {
             root,
             lease,
             clock,
+            anew: BTreeSet::new(),
         }
+    }
+
+    /// Lets every run compute these dates anew, also where no input changed.
+    #[must_use]
+    pub fn with_dates(mut self, dates: impl IntoIterator<Item = String>) -> Self {
+        self.anew = dates.into_iter().collect();
+        self
     }
 
     /// Runs models one after another, in the order given, and tells `done` of each.
@@ -182,7 +192,10 @@ impl Runner {
         if target.transactions.get(TEXT) != Some(&model.fingerprint()) {
             return Ok(Some(Changed::All));
         }
-        let mut partitions = BTreeSet::new();
+        if !self.anew.is_empty() && model.scope == Scope::History {
+            return Ok(Some(Changed::All));
+        }
+        let mut partitions: BTreeSet<_> = self.anew.iter().cloned().map(Some).collect();
         for input in inputs {
             let read = target.transactions.get(&input_transaction(input.name));
             let Some(from) = read.and_then(|read| u64::try_from(*read).ok()) else {

@@ -11,6 +11,7 @@ mod moto;
 mod proxy;
 mod purge;
 mod readers;
+mod reconcile;
 #[cfg(feature = "s3")]
 mod s3;
 mod source;

@@ -20,6 +20,17 @@
 //! # Not here
 //! Payloads are not looked at.
 
+/// Waits for the first of several futures; in this crate's own tests the one written first goes first, so that the
+/// simulation repeats itself.
+#[cfg(test)]
+macro_rules! select {
+    ($($branches:tt)*) => { tokio::select! { biased; $($branches)* } };
+}
+#[cfg(not(test))]
+macro_rules! select {
+    ($($branches:tt)*) => { tokio::select! { $($branches)* } };
+}
+
 mod access;
 pub mod commands;
 mod connection;

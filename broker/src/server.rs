@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ingest_log::{Log, LogCondition, LogError, OpenReport, RealDisk};
-use service::{BindError, BoxError, CancellationToken, ComponentHealth, Context, Stage, Throttle};
+use service::{
+    BindError, BoxError, CancellationToken, Clock, ComponentHealth, Context, Stage, Throttle,
+};
 use session_state::Store;
 
 use crate::access::{self, Access, FileError};
@@ -95,44 +97,21 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     fanout::start(&fanout, &log, Timing::default(), context)?;
     let sessions = i64::try_from(session::count(&log)).unwrap_or(i64::MAX);
     metrics.sessions.set(sessions);
-    let groups = open_groups(&config, &log, report.next, &metrics, context).await?;
-    let front = Arc::new(Front {
-        clock: Arc::clone(&context.clock),
-        wills: Wills::new(&state),
-        state,
-        left_behind: Mutex::default(),
-        retained: RetainedStore::new(
-            config.mqtt_retained_size.as_usize(),
-            metrics.retained.clone(),
-        ),
-        fanout,
-        claims: Claims::default(),
-        groups,
-        access: access.clone(),
-        expiry: Expiry::new(
-            config.sessions.max_session_expiry(),
-            config.sessions.mqtt_pinned.clone(),
-        ),
-        receive_maximum: config.sessions.mqtt_receive_maximum,
-        topic_aliases: config.sessions.mqtt_topic_aliases,
-        max_keep_alive: config.sessions.mqtt_max_keep_alive,
-        response_topic: config.sessions.mqtt_response_topic.clone(),
-        message_rate: config.limits.mqtt_max_message_rate,
-        max_subscriptions: config.limits.mqtt_max_subscriptions,
-        intake: context.tasks.token(Stage::Intake),
-        recovered: report.next,
-        started_us: context.clock.now().as_micros(),
-        assigned_ids: AtomicU64::new(0),
-        warning: Throttle::new(Duration::from_secs(10)),
-        max_packet_bytes: config.mqtt_max_packet_size.as_usize(),
-        max_sessions: i64::try_from(config.mqtt_max_sessions).unwrap_or(i64::MAX),
-        window: config.mqtt_window,
-        connect_timeout: config.mqtt_connect_timeout.0,
-        stall_timeout: config.mqtt_stall_timeout.0,
-        ack_before_commit: config.ack_before_commit,
-        metrics,
-        log: log.clone(),
-    });
+    let groups = open_groups(&config, (&log, &state), report.next, &metrics, context).await?;
+    let front = Arc::new(front(
+        &config,
+        Parts {
+            log: log.clone(),
+            recovered: report.next,
+            state,
+            fanout,
+            groups,
+            access: access.clone(),
+            metrics,
+            clock: Arc::clone(&context.clock),
+            intake: context.tasks.token(Stage::Intake),
+        },
+    ));
     if config.ack_before_commit {
         tracing::error!(
             "PUBACK leaves before the log's write: this is a test, messages can be lost"
@@ -158,8 +137,75 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     })
 }
 
-/// Takes up retained messages, digests the session state, ends sessions whose time is over, and watches the log.
-fn keep(front: &Arc<Front>, context: &Context) {
+/// What a front is made over.
+pub(crate) struct Parts {
+    pub(crate) log: Log,
+    /// End of the log when it was opened.
+    pub(crate) recovered: u64,
+    pub(crate) state: Store,
+    pub(crate) fanout: Fanout,
+    pub(crate) groups: Groups,
+    pub(crate) access: Access,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Cancelled when intake is to stop.
+    pub(crate) intake: CancellationToken,
+}
+
+/// Makes what all connections share.
+pub(crate) fn front(config: &Config, parts: Parts) -> Front {
+    let Parts {
+        log,
+        recovered,
+        state,
+        fanout,
+        groups,
+        access,
+        metrics,
+        clock,
+        intake,
+    } = parts;
+    Front {
+        wills: Wills::new(&state),
+        state,
+        left_behind: Mutex::default(),
+        retained: RetainedStore::new(
+            config.mqtt_retained_size.as_usize(),
+            metrics.retained.clone(),
+        ),
+        fanout,
+        claims: Claims::default(),
+        groups,
+        access,
+        expiry: Expiry::new(
+            config.sessions.max_session_expiry(),
+            config.sessions.mqtt_pinned.clone(),
+        ),
+        receive_maximum: config.sessions.mqtt_receive_maximum,
+        topic_aliases: config.sessions.mqtt_topic_aliases,
+        max_keep_alive: config.sessions.mqtt_max_keep_alive,
+        response_topic: config.sessions.mqtt_response_topic.clone(),
+        message_rate: config.limits.mqtt_max_message_rate,
+        max_subscriptions: config.limits.mqtt_max_subscriptions,
+        intake,
+        recovered,
+        started_us: clock.now().as_micros(),
+        clock,
+        assigned_ids: AtomicU64::new(0),
+        warning: Throttle::new(Duration::from_secs(10)),
+        max_packet_bytes: config.mqtt_max_packet_size.as_usize(),
+        max_sessions: i64::try_from(config.mqtt_max_sessions).unwrap_or(i64::MAX),
+        window: config.mqtt_window,
+        connect_timeout: config.mqtt_connect_timeout.0,
+        stall_timeout: config.mqtt_stall_timeout.0,
+        ack_before_commit: config.ack_before_commit,
+        metrics,
+        log,
+    }
+}
+
+/// Takes up retained messages, and when sessions end.
+pub(crate) fn take_up(front: &Front) {
     for (topic, kept) in front.state.retained() {
         let retained = Retained::from_value(&topic, kept.seq, &kept.value);
         if !retained.is_some_and(|retained| front.retained.set(retained)) {
@@ -167,6 +213,12 @@ fn keep(front: &Arc<Front>, context: &Context) {
             tracing::warn!(topic, "a retained message was not taken up");
         }
     }
+    expiry::open(front);
+}
+
+/// Digests the session state, publishes wills, ends sessions whose time is over, and watches the log.
+fn keep(front: &Arc<Front>, context: &Context) {
+    take_up(front);
     let willing = Arc::clone(front);
     context
         .tasks
@@ -175,7 +227,6 @@ fn keep(front: &Arc<Front>, context: &Context) {
     context.tasks.spawn(Stage::Drain, "session-state", |stop| {
         keep_state(state, stop)
     });
-    expiry::open(front);
     let (expiring, watched) = (Arc::clone(front), front.log.clone());
     context
         .tasks
@@ -194,13 +245,13 @@ fn keep(front: &Arc<Front>, context: &Context) {
 /// No client is accepted yet: nothing is acknowledged that a held group would miss.
 async fn open_groups(
     config: &Config,
-    log: &Log,
+    (log, state): (&Log, &Store),
     recovered: u64,
     metrics: &Metrics,
     context: &Context,
 ) -> Result<Groups, Error> {
     let hold = Hold::new(&config.hold_for);
-    let groups = Groups::open(log, recovered, &hold, metrics.shares.clone());
+    let groups = Groups::open(log, state, recovered, &hold, metrics.shares.clone());
     log.cursors().sync().await?;
     metrics::watch_groups(&context.metrics, &groups);
     let (watched, kept) = (groups.clone(), log.clone());
@@ -225,16 +276,16 @@ async fn open_logs(config: &Config) -> Result<(Log, OpenReport, Store), Error> {
 }
 
 /// Writes what the state has noted, again and again; closes its journal at the end.
-async fn keep_state(state: Store, stop: CancellationToken) -> Result<(), BoxError> {
+pub(crate) async fn keep_state(state: Store, stop: CancellationToken) -> Result<(), BoxError> {
     let mut pace = tokio::time::interval(CHECKPOINT);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        select! {
             () = stop.cancelled() => return Ok(state.close().await?),
             _ = pace.tick() => {}
         }
         // Ended all the same when the stop comes: on a full disk it would wait for ever.
-        tokio::select! {
+        select! {
             kept = state.checkpoint() => kept?,
             () = stop.cancelled() => {}
         }
@@ -281,7 +332,7 @@ async fn watch(log: Log, health: ComponentHealth, stop: CancellationToken) -> Re
     let mut pace = tokio::time::interval(WATCH);
     let mut reported = LogCondition::Ok;
     loop {
-        tokio::select! {
+        select! {
             () = stop.cancelled() => {
                 log.close().await?;
                 return Ok(());

@@ -92,7 +92,7 @@ pub(crate) async fn run(front: Arc<Front>, stop: CancellationToken) -> Result<()
     let mut pace = interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        select! {
             () = stop.cancelled() => return Ok(()),
             _ = pace.tick() => {}
         }

@@ -14,8 +14,10 @@ use std::num::NonZeroU16;
 /// Where a message came from, and so who is to know of its acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// Memory: retained messages and the live copy. Nobody is.
+    /// Memory: the live copy, and retained messages of a session that ends with the connection. Nobody is.
     Memory,
+    /// A retained message of a session that outlives the connection, by its record.
+    Retained { seq: u64 },
     /// The session's own subscriptions.
     Session { seq: u64 },
     /// A shared subscription of this connection, by its number.
@@ -78,9 +80,9 @@ impl Window {
         }
     }
 
-    /// Takes up what an earlier connection of the session left open with QoS 2: its record, and whether its PUBREC
+    /// Takes up what an earlier connection of the session left open with QoS 2: whose it is, and whether its PUBREC
     /// came. To be called on an empty window.
-    pub(crate) fn restore(&mut self, left: &BTreeMap<NonZeroU16, (u64, bool)>) {
+    pub(crate) fn restore(&mut self, left: &BTreeMap<NonZeroU16, (Origin, bool)>) {
         debug_assert!(self.queue.is_empty(), "restored first");
         let ids: Vec<u16> = left.keys().map(|id| id.get()).collect();
         // The queue begins behind the widest gap in the circle.
@@ -95,7 +97,7 @@ impl Window {
         self.first_id = first;
         let mut in_order: Vec<_> = left.iter().collect();
         in_order.sort_by_key(|(id, _)| distance(first, id.get()));
-        for (id, (seq, received)) in in_order {
+        for (id, (origin, received)) in in_order {
             while self.queue.len() < distance(first, id.get()) {
                 self.queue.push_back(InFlight {
                     origin: Origin::Memory,
@@ -108,10 +110,8 @@ impl Window {
                 Stage::Again
             };
             self.open += usize::from(*received);
-            self.queue.push_back(InFlight {
-                origin: Origin::Session { seq: *seq },
-                stage,
-            });
+            let origin = *origin;
+            self.queue.push_back(InFlight { origin, stage });
         }
     }
 
@@ -186,6 +186,12 @@ impl Window {
         true
     }
 
+    /// Tells whether something of a shared subscription is on its way.
+    pub(crate) fn has_share(&self, number: u32) -> bool {
+        let is_of = |entry: &InFlight| matches!(entry.origin, Origin::Share { number: of, .. } if of == number);
+        self.queue.iter().any(is_of)
+    }
+
     fn entry(&mut self, id: NonZeroU16) -> Option<&mut InFlight> {
         let place = distance(self.first_id, id.get());
         self.queue.get_mut(place)
@@ -235,7 +241,8 @@ mod tests {
         ) {
             let mut window = Window::new(limit);
             let left: BTreeMap<_, _> = left.into_iter().map(|(id, l)| (NonZeroU16::new(id).unwrap(), l)).collect();
-            window.restore(&left);
+            let origins = left.iter().map(|(&id, &(seq, received))| (id, (Origin::Session { seq }, received)));
+            window.restore(&origins.collect());
             let mut model: BTreeMap<NonZeroU16, Waits> = left
                 .iter()
                 .map(|(&id, &(seq, received))| (id, if received { Waits::Pubcomp } else { Waits::Again(seq) }))

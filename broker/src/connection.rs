@@ -193,7 +193,10 @@ impl Source {
 
     fn pump(&mut self, out: &mut Outbound) {
         match self {
-            Self::Persistent(delivery) => delivery.pump(out),
+            Self::Persistent(delivery) => {
+                delivery.keep_retained(out);
+                delivery.pump(out);
+            }
             Self::Live(live) => live.pump(out),
         }
     }
@@ -339,6 +342,7 @@ where
         shares,
         out,
         unreleased,
+        known,
     } = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(&front, &mut reader, &mut writer, refusal).await,
@@ -390,6 +394,8 @@ where
         ending: None,
         pace,
     };
+    connection.resume_retained(&known);
+    drop(known);
     let reason = connection.run(&end).await;
     connection.finish(&reason, connect.will, claim).await;
 }

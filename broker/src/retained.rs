@@ -16,6 +16,7 @@ use ingest_log::Record;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Throttle;
 
+use crate::connection::outbound::Message;
 use crate::protocol::filter_index::FilterIndex;
 
 /// A message that a later subscriber gets at once.
@@ -24,6 +25,8 @@ pub(crate) struct Retained {
     pub(crate) topic: Arc<str>,
     pub(crate) payload: Bytes,
     pub(crate) qos: u8,
+    /// Who published it; empty: that is not known.
+    pub(crate) client_id: Arc<str>,
     /// What MQTT 5 passes on, in the form of [`crate::protocol::properties::keep`].
     pub(crate) properties: Bytes,
     /// When it was published, in microseconds since the epoch.
@@ -49,6 +52,8 @@ struct Held {
 
 /// Memory of an entry besides topic and payload, roughly.
 const ENTRY_BYTES: usize = 160;
+/// Flag of a value that says who published the message.
+const HAS_CLIENT_ID: u8 = 0x80;
 
 impl RetainedStore {
     pub(crate) fn new(limit_bytes: usize, count: Gauge) -> Self {
@@ -113,23 +118,30 @@ impl Retained {
             topic: record.topic.into(),
             payload: Bytes::copy_from_slice(record.payload),
             qos: record.qos,
+            client_id: record.client_id.into(),
             properties: Bytes::copy_from_slice(record.properties),
             received_us: record.received_us,
             seq: record.seq,
         }
     }
 
-    /// Returns what the journal keeps of it, besides topic and sequence: QoS (1 byte), when it was published (8 bytes),
-    /// length of the properties (4 bytes), properties, payload; integers are little-endian. `None` when it clears its
-    /// topic.
+    /// Returns what the journal keeps of it, besides topic and sequence: QoS, and [`HAS_CLIENT_ID`], in one byte, when
+    /// it was published (8 bytes), with that flag the length of the client id (2 bytes) and the client id, length of
+    /// the properties (4 bytes), properties, payload; integers are little-endian. `None` when it clears its topic.
     pub(crate) fn to_value(&self) -> Option<Bytes> {
         if self.payload.is_empty() {
             return None;
         }
         let properties_len = u32::try_from(self.properties.len()).ok()?;
-        let mut value = Vec::with_capacity(13 + self.properties.len() + self.payload.len());
-        value.push(self.qos);
+        let id_len = u16::try_from(self.client_id.len()).ok()?;
+        let len = 15 + self.client_id.len() + self.properties.len() + self.payload.len();
+        let mut value = Vec::with_capacity(len);
+        value.push(self.qos | if id_len > 0 { HAS_CLIENT_ID } else { 0 });
         value.extend_from_slice(&self.received_us.to_le_bytes());
+        if id_len > 0 {
+            value.extend_from_slice(&id_len.to_le_bytes());
+            value.extend_from_slice(self.client_id.as_bytes());
+        }
         value.extend_from_slice(&properties_len.to_le_bytes());
         value.extend_from_slice(&self.properties);
         value.extend_from_slice(&self.payload);
@@ -138,24 +150,64 @@ impl Retained {
 
     /// Reads what [`Retained::to_value`] made; `None` when that did not make it.
     pub(crate) fn from_value(topic: &Arc<str>, seq: u64, value: &Bytes) -> Option<Self> {
-        let (qos, rest) = value.split_first()?;
+        let (flags, rest) = value.split_first()?;
         let (received_us, rest) = rest.split_first_chunk()?;
+        let (client_id, rest) = if flags & HAS_CLIENT_ID == 0 {
+            ("", rest)
+        } else {
+            take_text(rest)?
+        };
         let (len, rest) = rest.split_first_chunk()?;
         let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
         let (properties, payload) = rest.split_at_checked(len)?;
         Some(Self {
             topic: Arc::clone(topic),
             payload: value.slice_ref(payload),
-            qos: *qos,
+            qos: flags & !HAS_CLIENT_ID,
+            client_id: client_id.into(),
             properties: value.slice_ref(properties),
             received_us: i64::from_le_bytes(*received_us),
             seq,
         })
     }
 
-    fn size(&self) -> usize {
-        ENTRY_BYTES + self.topic.len() + self.properties.len() + self.payload.len()
+    /// Returns what the journal keeps of one on its way to a subscriber: length of the topic (2 bytes), topic, and what
+    /// [`Retained::to_value`] makes.
+    pub(crate) fn sent(message: &Message<'_>) -> Bytes {
+        let retained = Self {
+            topic: "".into(),
+            payload: Bytes::copy_from_slice(message.payload),
+            qos: message.qos,
+            client_id: "".into(),
+            properties: Bytes::copy_from_slice(message.properties),
+            received_us: message.received_us,
+            seq: 0,
+        };
+        let mut bytes = Vec::new();
+        let topic_len = u16::try_from(message.topic.len()).expect("a topic came in a packet");
+        bytes.extend_from_slice(&topic_len.to_le_bytes());
+        bytes.extend_from_slice(message.topic.as_bytes());
+        bytes.extend_from_slice(&retained.to_value().unwrap_or_default());
+        bytes.into()
     }
+
+    /// Reads what [`Retained::sent`] made.
+    pub(crate) fn from_sent(seq: u64, bytes: &Bytes) -> Option<Self> {
+        let (topic, value) = take_text(bytes)?;
+        Self::from_value(&topic.into(), seq, &bytes.slice_ref(value))
+    }
+
+    fn size(&self) -> usize {
+        let texts = self.topic.len() + self.client_id.len();
+        ENTRY_BYTES + texts + self.properties.len() + self.payload.len()
+    }
+}
+
+/// Takes a text with its length in two bytes from the beginning.
+fn take_text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    let (text, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    Some((str::from_utf8(text).ok()?, rest))
 }
 
 #[cfg(test)]
@@ -167,6 +219,7 @@ mod tests {
             topic: topic.into(),
             payload: Bytes::from_static(payload.as_bytes()),
             qos: 1,
+            client_id: "".into(),
             properties: Bytes::new(),
             received_us: 0,
             seq,
@@ -221,6 +274,10 @@ mod tests {
         for len in 0..13 {
             assert_eq!(Retained::from_value(&topic, 7, &value.slice(..len)), None);
         }
+        let mut named = message("a", "payload", 7);
+        named.client_id = "me".into();
+        let value = named.to_value().unwrap();
+        assert_eq!(Retained::from_value(&topic, 7, &value), Some(named));
         assert_eq!(message("a", "", 8).to_value(), None);
     }
 }

@@ -97,7 +97,7 @@ pub async fn start(config: Config, context: &Context) -> Result<Handle, Error> {
     fanout::start(&fanout, &log, Timing::default(), context)?;
     let sessions = i64::try_from(session::count(&log)).unwrap_or(i64::MAX);
     metrics.sessions.set(sessions);
-    let groups = open_groups(&config, &log, report.next, &metrics, context).await?;
+    let groups = open_groups(&config, (&log, &state), report.next, &metrics, context).await?;
     let front = Arc::new(front(
         &config,
         Parts {
@@ -245,13 +245,13 @@ fn keep(front: &Arc<Front>, context: &Context) {
 /// No client is accepted yet: nothing is acknowledged that a held group would miss.
 async fn open_groups(
     config: &Config,
-    log: &Log,
+    (log, state): (&Log, &Store),
     recovered: u64,
     metrics: &Metrics,
     context: &Context,
 ) -> Result<Groups, Error> {
     let hold = Hold::new(&config.hold_for);
-    let groups = Groups::open(log, recovered, &hold, metrics.shares.clone());
+    let groups = Groups::open(log, state, recovered, &hold, metrics.shares.clone());
     log.cursors().sync().await?;
     metrics::watch_groups(&context.metrics, &groups);
     let (watched, kept) = (groups.clone(), log.clone());

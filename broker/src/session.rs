@@ -44,7 +44,25 @@ pub(crate) struct Subscription {
     pub(crate) options: Options,
     /// First sequence it is for: what was published before is not delivered for it.
     pub(crate) since: u64,
+    /// Where it ended: what was published from there on is not delivered for it. It stays until what was begun
+    /// before is completed [MQTT-3.10.4-3].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<u64>,
+    /// Retained messages below this sequence are still to be delivered, or to be acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retained_to: Option<u64>,
 }
+
+impl Subscription {
+    /// Tells whether anything from `next` on can be for it.
+    fn is_needed(&self, next: u64) -> bool {
+        self.until
+            .is_none_or(|until| until > next && until > self.since)
+    }
+}
+
+/// Most subscriptions that have ended and stay until what they were sent is completed.
+const MAX_ENDED: usize = 1000;
 
 /// The metadata of a session's cursor.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,8 +175,15 @@ impl Session {
         }
     }
 
+    /// Returns the subscriptions, those that have ended and are to be completed among them.
     pub(crate) fn subscriptions(&self) -> &[Subscription] {
         &self.meta.subscriptions
+    }
+
+    /// Returns the subscriptions that have not ended.
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Subscription> {
+        let subscriptions = self.meta.subscriptions.iter();
+        subscriptions.filter(|subscription| subscription.until.is_none())
     }
 
     /// Returns the first sequence not done with.
@@ -170,18 +195,64 @@ impl Session {
     pub(crate) fn subscribe(&mut self, added: impl IntoIterator<Item = Subscription>) {
         for new in added {
             let there = self.meta.subscriptions.iter_mut();
-            match there.into_iter().find(|old| old.filter == new.filter) {
-                Some(old) => old.options = new.options,
+            let mut there = there.filter(|old| old.until.is_none());
+            match there.find(|old| old.filter == new.filter) {
+                Some(old) => {
+                    old.options = new.options;
+                    old.retained_to = new.retained_to.or(old.retained_to);
+                }
                 None => self.meta.subscriptions.push(new),
             }
         }
         self.meta_bytes = self.meta.to_bytes();
     }
 
-    /// Removes subscriptions.
-    pub(crate) fn unsubscribe(&mut self, filters: &[String]) {
+    /// Ends subscriptions at `until`; what they were sent before is still to be completed. At most [`MAX_ENDED`] stay
+    /// for that.
+    pub(crate) fn unsubscribe(&mut self, filters: &[String], until: u64) {
+        let next = self.next;
+        let subscriptions = &mut self.meta.subscriptions;
+        for subscription in &mut *subscriptions {
+            if subscription.until.is_none() && filters.contains(&subscription.filter) {
+                subscription.until = Some(until);
+                subscription.retained_to = None;
+            }
+        }
+        subscriptions.retain(|subscription| subscription.is_needed(next));
+        let ended = subscriptions.iter().filter(|s| s.until.is_some()).count();
+        let mut surplus = ended.saturating_sub(MAX_ENDED);
+        subscriptions.retain(|subscription| {
+            let goes = surplus > 0 && subscription.until.is_some();
+            surplus -= usize::from(goes);
+            !goes
+        });
+        self.meta_bytes = self.meta.to_bytes();
+    }
+
+    /// Removes subscriptions: nothing more is sent for them.
+    pub(crate) fn withdraw(&mut self, filters: &[String]) {
         let subscriptions = &mut self.meta.subscriptions;
         subscriptions.retain(|subscription| !filters.contains(&subscription.filter));
+        self.meta_bytes = self.meta.to_bytes();
+    }
+
+    /// Removes subscriptions that have ended and are completed; tells whether there were any.
+    pub(crate) fn drop_completed(&mut self) -> bool {
+        let (next, subscriptions) = (self.next, &mut self.meta.subscriptions);
+        let before = subscriptions.len();
+        subscriptions.retain(|subscription| subscription.is_needed(next));
+        let dropped = subscriptions.len() < before;
+        if dropped {
+            self.meta_bytes = self.meta.to_bytes();
+        }
+        dropped
+    }
+
+    /// Notes that all retained messages are done with.
+    pub(crate) fn end_retained(&mut self) {
+        for subscription in &mut self.meta.subscriptions {
+            subscription.retained_to = None;
+        }
         self.meta_bytes = self.meta.to_bytes();
     }
 

@@ -6,10 +6,12 @@
 //! metadata are the members with persistent sessions. Promises:
 //! - A subscription is on disk before its SUBACK; a new group begins at the log's end, or where the client that
 //!   makes it stands if it has the same filter for itself: it may give that up then and misses nothing.
-//! - At least once: what a member has not acknowledged when it leaves goes to the others first of all, with DUP,
-//!   or waits for the next to come. With no member connected nothing is read and the log holds it.
+//! - QoS 1 at least once: what a member has not acknowledged when it leaves goes to the others first of all, with
+//!   DUP, or waits for the next to come. With no member connected nothing is read and the log holds it.
+//! - QoS 2 exactly once: what was sent to a member is for it alone and waits for it, and is for nobody when its session
+//!   ends [MQTT-4.8.2-4, MQTT-4.8.2-5]; both are in the journal before it is sent, see [`session_state`].
 //! - A group ends when its last member leaves for good: a clean session with its connection, a persistent one
-//!   by UNSUBSCRIBE or when it is discarded.
+//!   by UNSUBSCRIBE or when it is discarded; and when what they were sent with QoS 2 is completed.
 //! - A group that is held, see [`hold`], begins with the log and does not end.
 //!
 //! Bounds: [`MAX_GROUPS`], [`roster::MAX_MEMBERS`] per group and [`membership::MAX_MEMBERSHIPS`] per client, with SUBACK
@@ -23,11 +25,12 @@ pub(crate) mod hold;
 mod membership;
 mod roster;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ingest_log::Log;
 use service::ErrorChain;
+use session_state::{KEPT, Store};
 
 use self::group::{Group, cursor_name};
 use self::hold::Hold;
@@ -49,6 +52,7 @@ pub(crate) struct Groups(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     log: Log,
+    state: Store,
     metrics: ShareMetrics,
     registry: Mutex<Registry>,
 }
@@ -72,6 +76,8 @@ pub(crate) enum JoinError {
     TooManyMemberships,
     #[error("the group's cursor cannot be read: another version wrote it")]
     Unreadable,
+    #[error("the journal takes no changes now")]
+    Journal,
 }
 
 /// How a client takes part in a group.
@@ -89,8 +95,15 @@ impl Groups {
     ///
     /// Members whose session is gone are struck, and groups without members end if they are not held: clean
     /// sessions do not outlive the process. All this is durable after a sync of the log's cursors.
-    pub(crate) fn open(log: &Log, recovered: u64, hold: &Hold, metrics: ShareMetrics) -> Self {
+    pub(crate) fn open(
+        log: &Log,
+        state: &Store,
+        recovered: u64,
+        hold: &Hold,
+        metrics: ShareMetrics,
+    ) -> Self {
         let mut registry = Registry::default();
+        let mut bound = bound(log, state);
         for (name, cursor) in log.cursors().list() {
             let Some(key) = name.strip_prefix(PREFIX) else {
                 continue;
@@ -118,20 +131,30 @@ impl Groups {
                 }
             }
             hold.apply(key, &mut roster);
-            if roster.is_over() {
+            let known = state.group(key).unwrap_or_default();
+            let bound = bound.remove(key).unwrap_or_default();
+            if roster.is_over() && bound.is_empty() {
                 log.cursors().remove(&name);
                 continue;
             }
             let unsent = roster.sent_to().unwrap_or(recovered);
-            let group = Group::new(log, key, share.filter, cursor.next, unsent, roster);
+            let place = cursor.next.max(known.place);
+            let group = Group::new(log, key, share.filter, place, unsent, roster);
+            group.restore(bound, known.done);
             group.put(&mut group.lock());
             registry.add(Arc::new(group));
+        }
+        for name in state.groups() {
+            if log.cursors().get(&cursor_name(&name)).is_none() {
+                forget(state, &name);
+            }
         }
         for group in hold.begin(log) {
             registry.add(Arc::new(group));
         }
         let groups = Self(Arc::new(Shared {
             log: log.clone(),
+            state: state.clone(),
             metrics,
             registry: Mutex::new(registry),
         }));
@@ -177,8 +200,18 @@ impl Groups {
         share: Share<'_>,
         since: u64,
     ) -> Result<Arc<Group>, JoinError> {
-        let Shared { log, metrics, .. } = &*self.0;
+        let Shared {
+            log,
+            metrics,
+            state,
+            ..
+        } = &*self.0;
         if let Some(group) = registry.groups.get(share.key) {
+            let mut state = group.lock();
+            if state.roster.is_over() {
+                // It was only there for what its last members were sent.
+                group.begin_again(&mut state, since);
+            }
             return Ok(Arc::clone(group));
         }
         if log.cursors().get(&cursor_name(share.key)).is_some() {
@@ -186,6 +219,10 @@ impl Groups {
         }
         if registry.groups.len() >= MAX_GROUPS {
             return Err(JoinError::TooManyGroups);
+        }
+        // What was known of one of the same name is not of this one.
+        if !forget(state, share.key) {
+            return Err(JoinError::Journal);
         }
         let roster = Roster::default();
         let group = Group::new(log, share.key, share.filter, since, since, roster);
@@ -218,7 +255,14 @@ impl Groups {
     fn leave(&self, joined: &Joined, client_id: &str, for_good: bool) {
         let mut registry = self.lock();
         let Joined { group, member, .. } = joined;
-        group.leave(&mut group.lock(), client_id, *member);
+        let mut state = group.lock();
+        group.leave(&mut state, client_id, *member);
+        if state.core.has_bound() {
+            let known = self.0.state.client(client_id).unwrap_or_default();
+            let of_group = self.0.state.group(&group.key).unwrap_or_default();
+            group.reconcile(&mut state, client_id, &known, &of_group);
+        }
+        drop(state);
         self.0.metrics.members.dec();
         if for_good {
             registry.strike(client_id, group);
@@ -230,21 +274,57 @@ impl Groups {
     ///
     /// The change is durable after a sync of the log's cursors.
     pub(crate) fn forget(&self, client_id: &str) {
+        let sent = self.0.state.groups_of(client_id);
         let mut registry = self.lock();
-        for group in registry.of_client.remove(client_id).unwrap_or_default() {
+        let mut groups = registry.of_client.remove(client_id).unwrap_or_default();
+        groups.extend(sent.iter().filter_map(|k| registry.groups.get(k).cloned()));
+        for group in groups {
             group.lock().roster.strike(client_id);
+            group.let_go(client_id);
             self.settle(&mut registry, &group);
+        }
+    }
+
+    fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    /// Tells whether a record is on its way to a client for a group.
+    fn is_bound(&self, key: &str, seq: u64, client_id: &str) -> bool {
+        let group = self.lock().groups.get(key).cloned();
+        group.is_some_and(|group| group.is_bound(seq, client_id))
+    }
+
+    /// Notes that a client has records, by group; the journal knows.
+    fn received<'a>(&self, client_id: &str, received: impl IntoIterator<Item = (&'a str, u64)>) {
+        let mut registry = self.lock();
+        for (key, seq) in received {
+            let Some(group) = registry.groups.get(key).cloned() else {
+                continue;
+            };
+            let mut state = group.lock();
+            group.unbind(&mut state, client_id, seq);
+            let is_over = state.is_over();
+            drop(state);
+            if is_over {
+                self.settle(&mut registry, &group);
+            }
         }
     }
 
     /// Ends a group that has no members any more, or keeps it as it is now.
     fn settle(&self, registry: &mut Registry, group: &Group) {
         let mut state = group.lock();
-        if state.roster.is_over() {
+        if state.is_over() {
             group.end(&mut state);
+            forget(&self.0.state, &group.key);
             registry.groups.remove(&group.key);
             self.0.metrics.groups.set(registry.count());
         } else {
+            if state.roster.is_over() {
+                // It stays for what is on its way, and the rest is nobody's.
+                state.core.leap(0);
+            }
             group.put(&mut state);
         }
     }
@@ -263,6 +343,34 @@ impl Groups {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns what is on its way to clients with QoS 2, by group. What was on its way to a client that has no session
+/// any more is for nobody.
+fn bound(log: &Log, state: &Store) -> HashMap<Box<str>, BTreeMap<u64, Arc<str>>> {
+    let mut bound: HashMap<Box<str>, BTreeMap<_, _>> = HashMap::new();
+    for (client_id, _, outgoing) in state.outgoing() {
+        let is_open = !outgoing.received && !outgoing.group.is_empty() && &*outgoing.group != KEPT;
+        if !session::exists(log, &client_id) {
+            if let Err(error) = state.clear(&client_id) {
+                let client_id = &*client_id;
+                tracing::warn!(client_id, %error, "what was kept of a session could not be cleared");
+            }
+        } else if is_open {
+            let of_group = bound.entry(outgoing.group).or_default();
+            of_group.insert(outgoing.seq, client_id);
+        }
+    }
+    bound
+}
+
+/// Lets the journal forget a group that ended; `false` when it takes no changes now.
+fn forget(state: &Store, key: &str) -> bool {
+    let ended = state.end_group(key);
+    if let Err(error) = &ended {
+        tracing::warn!(group = key, %error, "what was kept of a group could not be cleared");
+    }
+    ended.is_ok()
 }
 
 impl Registry {

@@ -1,4 +1,4 @@
-//! One run: the offload, then the models.
+//! One run: the offload, the comparison of dates where one is asked for, then the models.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use lake::storage::{Access, Storage};
-use lake::{LakeError, Offload, OffloadConfig, Progress, Summary};
+use lake::{DateCount, Dates, LakeError, Offload, OffloadConfig, Progress, Summary};
 use lake_models::{Model, ModelError, ModelSummary, Runner};
 use serde::Serialize;
 use service::{BoxError, Clock, Context};
@@ -16,15 +16,45 @@ use tokio::sync::OnceCell;
 use crate::settings::Config;
 
 /// What a run did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     /// The offload; absent when only models ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) offload: Option<Summary>,
+    /// The dates that were looked at, by table and date; absent when none were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dates: Option<Vec<DateCount>>,
     /// The models, in the order run.
     pub(crate) models: Vec<ModelSummary>,
     /// Whether a stop was asked for before everything was done.
     pub(crate) interrupted: bool,
+}
+
+impl Report {
+    /// Fails when the lake does not have every row of the dates once.
+    pub(crate) fn agrees(&self) -> Result<(), BoxError> {
+        let wrong: Vec<_> = self
+            .dates
+            .iter()
+            .flatten()
+            .filter(|count| !count.agrees())
+            .map(|count| {
+                format!(
+                    "{} of {}: {} rows of the store are missing, {} are there twice",
+                    count.table, count.date, count.missing, count.repeated
+                )
+            })
+            .collect();
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "store and lake do not agree; raw files were deleted or changed, or the store holds rows at sequences the \
+             lake had passed. {}",
+            wrong.join("; ")
+        )
+        .into())
+    }
 }
 
 /// Runs from one store to one lake.
@@ -32,6 +62,7 @@ pub(crate) struct Job {
     offload: Offload,
     runner: Runner,
     models: Vec<Model>,
+    dates: Option<Dates>,
     patience: Duration,
     storage: Arc<dyn Storage>,
     checked: OnceCell<()>,
@@ -68,10 +99,13 @@ impl Job {
         };
         let offload = Offload::new(source, &config.lake, offload_config, clock.clone());
         let lease = offload.lease().clone();
+        let runner = Runner::new(config.lake.clone(), lease, clock.clone());
+        let anew = config.dates.into_iter().flat_map(Dates::names);
         Ok(Self {
-            runner: Runner::new(config.lake.clone(), lease, clock.clone()),
+            runner: runner.with_dates(anew),
             offload,
             models: models(config)?,
+            dates: config.dates,
             patience,
             storage: config.lake.open(),
             checked: OnceCell::new(),
@@ -107,9 +141,38 @@ impl Job {
         };
         bar.finish_and_clear();
         let offload = offload?;
-        let mut report = self.run_models(context).await?;
+        let dates = match self.dates {
+            Some(dates) => Some(self.reconcile(dates, context).await?),
+            None => None,
+        };
+        let lacks = |dates: &[DateCount]| !dates.iter().all(DateCount::agrees);
+        let mut report = if dates.as_deref().is_some_and(lacks) {
+            // Models of a lake that lacks rows would only spread that.
+            Report::default()
+        } else {
+            self.run_models(context).await?
+        };
         report.offload = Some(offload);
+        report.dates = dates;
         Ok(report)
+    }
+
+    async fn reconcile(
+        &self,
+        dates: Dates,
+        context: &Context,
+    ) -> Result<Vec<DateCount>, LakeError> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            tokio::select! {
+                outcome = self.offload.reconcile(dates) => match outcome {
+                    Err(LakeError::LeaseHeld { .. }) if wait(context, deadline).await => {}
+                    outcome => return outcome,
+                },
+                // Nothing is said of dates that were not looked at to the end.
+                () = context.tasks.stopped() => return Ok(Vec::new()),
+            }
+        }
     }
 
     /// Runs only the models.
@@ -134,6 +197,7 @@ impl Job {
         }
         Ok(Report {
             offload: None,
+            dates: None,
             interrupted: models.len() < self.models.len(),
             models,
         })

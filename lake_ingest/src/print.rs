@@ -95,6 +95,26 @@ pub(crate) fn report(report: &Report, format: SummaryFormat) -> Result<(), BoxEr
             writeln!(to, "{table}")?;
             writeln!(to, "{} rows in {:.2} s", offload.rows(), offload.seconds)?;
         }
+        if let Some(dates) = &report.dates {
+            let head = ["in store", "in lake", "missing", "twice"].map(|name| (name, true));
+            let mut table = table(
+                [("compared", false), ("date", false)]
+                    .into_iter()
+                    .chain(head),
+            );
+            for count in dates {
+                let numbers = [
+                    count.store_rows,
+                    count.lake_rows,
+                    count.missing,
+                    count.repeated,
+                ];
+                let names = [format!("raw.{}", count.table), count.date.clone()];
+                let cells = names.into_iter().chain(numbers.map(|n| n.to_string()));
+                table.add_row(cells);
+            }
+            writeln!(to, "{table}")?;
+        }
         let head = ["rows", "written", "unchanged", "removed", "seconds"].map(|name| (name, true));
         let mut models = table(
             [("model", false), ("outcome", false)]

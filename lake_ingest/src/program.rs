@@ -33,6 +33,7 @@ moment is repaired by the next. The store is DIR/store.sqlite or the MongoDB tha
 and ends, which is what Airflow or a Kubernetes CronJob calls.
 
   lake_ingest --once
+  lake_ingest --date 2026-11-20              (offload, compute that date's models anew, compare store and lake)
   lake_ingest query \"SELECT date, SUM(driven_meters) FROM final.vehicle_position_data GROUP BY date\"
   lake_ingest status
   lake_ingest --lake s3://my-lake/fleet --s3-endpoint http://127.0.0.1:9000 --once
@@ -67,7 +68,8 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
                 let store = opening::now(&config.store, &context).await?;
                 let job = Job::new(&config, store, &context.clock, PATIENCE)?;
                 let report = job.run(&context).await?;
-                print::report(&report, config.summary)
+                print::report(&report, config.summary)?;
+                report.agrees()
             }
             None => serve(config, context).await,
         }

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use lake::Root;
 use lake::schedule::CronSchedule;
+use lake::{Dates, Root};
 use serde::{Deserialize, Serialize};
 use service::{Common, HumanDuration, ListenAddr, Problems};
 
@@ -73,6 +73,17 @@ pub struct Settings {
     /// Offload everything the store has committed and run the models, once, and end
     #[arg(long, env = "LASTMILE_LAKE_ONCE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub once: Option<bool>,
+    /// Run once and look at one event date: everything the store has is offloaded, models are computed anew for that
+    /// date, and the rows of the store are compared with the lake's. Exit code 1 when the lake lacks one or has one
+    /// twice; same as --from DATE --to DATE
+    #[arg(long, env = "LASTMILE_LAKE_DATE", value_name = "DATE")]
+    pub date: Option<String>,
+    /// First event date to look at, as YYYY-MM-DD; see --date [default: --to]
+    #[arg(long, env = "LASTMILE_LAKE_FROM", value_name = "DATE")]
+    pub from: Option<String>,
+    /// Last event date to look at, as YYYY-MM-DD; see --date [default: --from]
+    #[arg(long, env = "LASTMILE_LAKE_TO", value_name = "DATE")]
+    pub to: Option<String>,
     /// When to run: a cron expression in UTC, five fields, or six with seconds in front. Runs never overlap; missed
     /// ones are done together in the next [default: */5 * * * *]
     #[arg(long, env = "LASTMILE_LAKE_SCHEDULE", value_name = "CRON")]
@@ -135,6 +146,9 @@ pub struct Config {
     pub command: Option<Command>,
     /// Whether to run once and end.
     pub once: bool,
+    /// The dates to look at, in a single run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dates: Option<Dates>,
     /// When to run.
     pub schedule: CronSchedule,
     /// Where the lake is.
@@ -188,8 +202,19 @@ impl Config {
                 format!("is {window_rows}; give 1 to 10000000"),
             );
         }
-        if settings.once == Some(true) && settings.command.is_some() {
-            problems.add("once", "goes with no subcommand; give one of the two");
+        let dates = dates(
+            settings.date.as_deref(),
+            settings.from.as_deref(),
+            settings.to.as_deref(),
+            &mut problems,
+        );
+        let once = dates.is_some() || settings.once == Some(true);
+        if once && settings.command.is_some() {
+            let given = if dates.is_some() { "date" } else { "once" };
+            problems.add(given, "goes with no subcommand; give one of the two");
+        }
+        if dates.is_some() && settings.once == Some(false) {
+            problems.add("once", "is false, and dates are looked at in a single run");
         }
         let admin_listen =
             common.listen_addr("admin_listen", settings.admin_listen, 9104, &mut problems);
@@ -198,7 +223,8 @@ impl Config {
         match (schedule, lake, store) {
             (Ok(schedule), Ok(lake), Ok(store)) => problems.or(Self {
                 command: settings.command,
-                once: settings.once.unwrap_or_default(),
+                once,
+                dates,
                 schedule,
                 lake: lake.with_s3(options),
                 models: settings.models,
@@ -212,6 +238,39 @@ impl Config {
             _ => Err(problems),
         }
     }
+}
+
+/// Most dates of one run: a year and a day.
+const MAX_DATES: u64 = 366;
+
+fn dates(
+    date: Option<&str>,
+    from: Option<&str>,
+    to: Option<&str>,
+    problems: &mut Problems,
+) -> Option<Dates> {
+    let (first, last, setting) = match (date, from, to) {
+        (None, None, None) => return None,
+        (Some(date), None, None) => (date, date, "date"),
+        (None, first, last) => (first.or(last)?, last.or(first)?, "from"),
+        (Some(_), ..) => {
+            problems.add("date", "goes without from and to; give one date or a range");
+            return None;
+        }
+    };
+    let dates = Dates::new(first, last);
+    match dates {
+        Some(dates) if dates.count() <= MAX_DATES => return Some(dates),
+        Some(_) => problems.add(
+            setting,
+            format!("{first} to {last} is too much for one run; give at most {MAX_DATES} days"),
+        ),
+        None => problems.add(
+            setting,
+            format!("{first} to {last} are no dates in order; give for example 2026-11-20"),
+        ),
+    }
+    None
 }
 
 #[cfg(test)]
@@ -244,6 +303,35 @@ mod tests {
         .unwrap();
         assert_eq!(config.lake.to_string(), "s3://bucket/x");
         assert_ne!(config.lake, "s3://bucket/x".parse().unwrap());
+    }
+
+    #[test]
+    fn dates_are_one_or_a_range_and_mean_a_single_run() {
+        let of = |date: Option<&str>, from: Option<&str>, to: Option<&str>| {
+            resolve(Settings {
+                date: date.map(str::to_owned),
+                from: from.map(str::to_owned),
+                to: to.map(str::to_owned),
+                ..Settings::default()
+            })
+        };
+        let day = Dates::new("2026-11-20", "2026-11-20");
+        let one = of(Some("2026-11-20"), None, None).unwrap();
+        assert_eq!((one.dates, one.once), (day, true));
+        let only_from = of(None, Some("2026-11-20"), None).unwrap();
+        assert_eq!(only_from.dates, day);
+        let range = of(None, Some("2026-11-20"), Some("2026-11-22")).unwrap();
+        assert_eq!(range.dates.unwrap().count(), 3);
+        assert_eq!(of(None, None, None).unwrap().dates, None);
+        for (wrong, part) in [
+            (of(Some("20.11.2026"), None, None), "2026-11-20"),
+            (of(Some("2026-11-20"), None, Some("2026-11-20")), "range"),
+            (of(None, Some("2026-11-20"), Some("2026-11-19")), "in order"),
+            (of(None, Some("2020-11-20"), Some("2026-11-19")), "366"),
+        ] {
+            let problems = wrong.unwrap_err();
+            assert!(problems.contains(part), "{problems}");
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ def lake_complaints(folder, stored):
     table = folder / "raw" / TABLE
     rows = duckdb.sql(
         "select order_id, deliverer_id, epoch_us(event_time), seq from read_parquet($glob)",
-        params={"glob": f"{table}/**/*.parquet"},
+        params={"glob": f"{table}/*=*/**/*.parquet"},
     ).fetchall()
     lake = Counter(rows)
     complaints = []

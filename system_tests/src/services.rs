@@ -432,6 +432,21 @@ impl Services {
         })
     }
 
+    /// Waits until the subscribers have acknowledged all that our broker holds for them. What a killed one
+    /// inserted is counted before that, but is not proven, and so not for the lake, until its messages came again.
+    ///
+    /// # Errors
+    /// When they do not within `patience`.
+    pub fn until_acknowledged(&self, patience: Duration) -> Result<()> {
+        if self.options.mosquitto {
+            return Ok(());
+        }
+        poll::gently("the last acknowledgements", patience, || {
+            let lag = self.metric(Part::Broker, "broker_share_lag_records")?;
+            Ok((lag < 1.0).then_some(()))
+        })
+    }
+
     /// Reads a number from a service's `/metrics`, labels added up.
     ///
     /// # Errors

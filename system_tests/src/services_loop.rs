@@ -213,6 +213,7 @@ impl ServicesLoop {
     /// When the offload or the checker cannot be run.
     pub fn reconcile_with_lake(&self) -> Result<Reconciliation> {
         self.services.until_settled(self.tally.acked, PATIENCE)?;
+        self.services.until_acknowledged(PATIENCE)?;
         self.services.offload()?;
         compare(&self.services, &self.ledger, Some(&self.services.lake()))
     }

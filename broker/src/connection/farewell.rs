@@ -161,6 +161,7 @@ pub(crate) async fn publish_will(front: &Front, client_id: &str, will: Will) {
                 topic: will.topic.into(),
                 payload: will.payload,
                 qos: will.qos,
+                client_id: client_id.into(),
                 properties: will.properties,
                 received_us,
                 seq: seqs.start,

@@ -1,9 +1,10 @@
 //! From an accepted socket to a connected client: CONNECT, takeover, session, CONNACK.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use session_state::Client;
+use session_state::{Client, KEPT};
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,8 @@ use crate::protocol::Version;
 use crate::protocol::control::{self, Connect, ConnectError};
 use crate::protocol::frame::{Split, split};
 use crate::protocol::v5::answers::{self, Accepted};
-use crate::session::{self, Session, delivery::Delivery};
+use crate::retained::Retained;
+use crate::session::{self, Session, delivery::Delivery, window::Origin};
 use crate::share::Shares;
 use crate::takeover::Claim;
 
@@ -46,6 +48,8 @@ pub(super) struct Admitted {
     pub(super) shares: Shares,
     pub(super) out: Outbound,
     pub(super) unreleased: Unreleased,
+    /// What was known of it before.
+    pub(super) known: Client,
 }
 
 /// Reads the first packet, which must be CONNECT.
@@ -135,17 +139,17 @@ pub(super) async fn admit(
     // What was noted before must not come back, nor must what is taken up be lost again.
     let known = settled(front, &client_id).await.map_err(refused)?;
     takes.durable = expiry > 0 || session::exists(&front.log, &client_id);
-    let (source, shares, session_present) = if expiry > 0 || session::exists(&front.log, &client_id)
-    {
-        select! {
-            opened = open(front, &client_id, expiry, &known) => opened.map_err(refused)?,
-            () = end.cancelled() => return Err(Refusal::Cancelled),
-        }
-    } else {
-        let shares = Shares::begin(&front.groups, &client_id, false);
-        let live = front.fanout.subscriber(&client_id);
-        (Source::Live(live), shares, false)
-    };
+    let (source, mut shares, session_present) =
+        if expiry > 0 || session::exists(&front.log, &client_id) {
+            select! {
+                opened = open(front, &client_id, expiry, &known) => opened.map_err(refused)?,
+                () = end.cancelled() => return Err(Refusal::Cancelled),
+            }
+        } else {
+            let shares = Shares::begin(&front.groups, &client_id, false);
+            let live = front.fanout.subscriber(&client_id);
+            (Source::Live(live), shares, false)
+        };
     let takes_up = takes.durable;
     let mut out = Outbound::new(takes);
     accept(
@@ -157,7 +161,7 @@ pub(super) async fn admit(
     );
     let unreleased = Unreleased::new(takes_up, Some(&known));
     if takes_up {
-        restore(&mut out, &known);
+        restore(&mut out, &mut shares, &known);
     }
     Ok(Admitted {
         connect,
@@ -168,6 +172,7 @@ pub(super) async fn admit(
         shares,
         out,
         unreleased,
+        known,
     })
 }
 
@@ -266,14 +271,47 @@ async fn settled(front: &Front, client_id: &str) -> Result<Client, ConnectError>
 }
 
 /// Takes up what the connection before left open with QoS 2; PUBREL goes again at once.
-fn restore(out: &mut Outbound, known: &Client) {
-    let left = known.outgoing.iter();
-    let left = left.map(|(&id, outgoing)| (id, (outgoing.seq, outgoing.received)));
-    out.window.restore(&left.collect());
+fn restore(out: &mut Outbound, shares: &mut Shares, known: &Client) {
+    let (mut left, mut numbers) = (BTreeMap::new(), Vec::new());
     for (&id, outgoing) in &known.outgoing {
-        if outgoing.received {
+        let seq = outgoing.seq;
+        let origin = match &*outgoing.group {
+            "" => Origin::Session { seq },
+            KEPT => Origin::Retained { seq },
+            name => {
+                let number = match numbers.iter().find(|(known, _)| *known == name) {
+                    Some((_, number)) => *number,
+                    None => shares.number_of(name),
+                };
+                numbers.push((name, number));
+                out.name_group(number, name);
+                Origin::Share { number, seq }
+            }
+        };
+        left.insert(id, (origin, outgoing.received));
+    }
+    out.window.restore(&left);
+    for (&id, (origin, received)) in &left {
+        if *received {
             out.put_pubrel(id);
-        } else if outgoing.seq < known.reading.place {
+            continue;
+        }
+        let outgoing = &known.outgoing[&id];
+        let goes_again = match *origin {
+            Origin::Session { seq } => seq >= known.reading.place,
+            Origin::Share { number, seq } => shares.send_again(&outgoing.group, number, seq, id),
+            Origin::Retained { seq } => {
+                let message = outgoing.message.as_ref();
+                let message = message.and_then(|message| Retained::from_sent(seq, message));
+                let is_there = message.is_some();
+                if let Some(message) = message {
+                    out.restore_retained(message, id);
+                }
+                is_there
+            }
+            Origin::Memory => false,
+        };
+        if !goes_again {
             // It is done with, whatever became of its PUBREC.
             out.take_pubrec(id, true);
         }

@@ -295,6 +295,7 @@ fn message(
             topic: publish.topic.into(),
             payload: Bytes::copy_from_slice(publish.payload),
             qos: publish.qos,
+            client_id: terms.client_id.into(),
             properties: Bytes::copy_from_slice(publish.properties),
             received_us: terms.received_us,
             seq: 0,

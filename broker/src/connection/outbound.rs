@@ -8,7 +8,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use service::Clock;
-use session_state::Change;
+use session_state::{Change, KEPT};
 
 use super::exactly_once::Turn;
 use crate::protocol::Version;
@@ -29,6 +29,8 @@ pub(crate) struct Message<'a> {
     pub(crate) dup: bool,
     /// Who is to know of its acknowledgement.
     pub(crate) origin: Origin,
+    /// The shared subscription it is sent for, or nothing.
+    pub(crate) group: &'a str,
     /// What MQTT 5 passes on, in the form of [`properties::keep`].
     pub(crate) properties: &'a [u8],
     /// When it was published, in microseconds since the epoch; its expiry is counted from there.
@@ -79,8 +81,12 @@ const KEPT_BYTES: usize = 4 << 10;
 const MAX_RETAINED: usize = 100_000;
 /// Most topics that are given an alias, whatever the client takes: each is held for as long as the connection.
 const MAX_ALIASES: usize = 64;
+/// Names of shared subscriptions above which those that are not in use are forgotten.
+const MAX_NAMES: usize = 256;
 /// Topics up to this length cost no more than an alias.
 const SHORT_TOPIC_BYTES: usize = 3;
+/// Expiry interval of what is sent again when it has expired.
+const LAST_SECOND: u32 = 1;
 /// Microseconds in a second.
 const SECOND_US: i64 = 1_000_000;
 
@@ -97,6 +103,12 @@ pub(crate) struct Outbound {
     takes: Takes,
     aliases: HashMap<Box<str>, NonZeroU16>,
     retained: VecDeque<(Retained, Grant)>,
+    /// Retained messages that an earlier connection sent with QoS 2, with their packet ids.
+    kept: VecDeque<(Retained, NonZeroU16)>,
+    /// Retained messages that were sent and not acknowledged, in a session that outlives the connection.
+    retained_open: usize,
+    /// Names of shared subscriptions for which something was sent with QoS 2, by their numbers.
+    groups: HashMap<u32, Box<str>>,
     /// Messages sent since this was last asked.
     delivered: u64,
 }
@@ -112,8 +124,34 @@ impl Outbound {
             takes,
             aliases: HashMap::new(),
             retained: VecDeque::new(),
+            kept: VecDeque::new(),
+            retained_open: 0,
+            groups: HashMap::new(),
             delivered: 0,
         }
+    }
+
+    /// Tells whether the session outlives the connection.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.takes.durable
+    }
+
+    /// Tells the shared subscription of a number.
+    pub(crate) fn group(&self, number: u32) -> Option<&str> {
+        self.groups.get(&number).map(|name| &**name)
+    }
+
+    /// Notes the number of a shared subscription.
+    pub(crate) fn name_group(&mut self, number: u32, name: &str) {
+        if self.groups.contains_key(&number) {
+            return;
+        }
+        if self.groups.len() >= MAX_NAMES {
+            // A client that leaves groups and joins them again and again gets new numbers.
+            let window = &self.window;
+            self.groups.retain(|number, _| window.has_share(*number));
+        }
+        self.groups.insert(number, name.into());
     }
 
     /// Tells whether more may be made.
@@ -181,19 +219,41 @@ impl Outbound {
             return self.window.again(id).then_some(id.get());
         }
         let id = self.window.push(message.origin, message.qos)?;
-        if let (2, true, Origin::Session { seq }) =
-            (message.qos, self.takes.durable, message.origin)
-        {
-            self.gate();
-            let group = Box::default();
-            self.turn.changes.push(Change::Sent { id, seq, group });
+        if message.qos == 2 {
+            self.note_sent(message, id);
         }
         Some(id.get())
+    }
+
+    /// Makes a message with QoS 2 wait until the journal knows to whom it goes.
+    fn note_sent(&mut self, message: &Message<'_>, id: NonZeroU16) {
+        let group = message.group.into();
+        let change = match (message.origin, self.takes.durable) {
+            (Origin::Session { seq }, true) => Change::Sent { id, seq, group },
+            (Origin::Retained { seq }, true) => Change::Kept {
+                id,
+                seq,
+                message: Retained::sent(message),
+            },
+            (Origin::Share { number, seq }, true) => {
+                self.name_group(number, message.group);
+                Change::Sent { id, seq, group }
+            }
+            // The session ends with the connection, and then it is for nobody else [MQTT-4.8.2-5].
+            (Origin::Share { seq, .. }, false) => Change::Done { group, seq },
+            (Origin::Session { .. } | Origin::Retained { .. }, false) | (Origin::Memory, _) => {
+                return;
+            }
+        };
+        self.gate();
+        self.turn.changes.push(change);
     }
 
     fn emit(&mut self, message: &Message<'_>, again: Option<NonZeroU16>) -> Sent {
         let (expiry, others) = properties::expiry_of(message.properties);
         let expiry = match expiry.map(|seconds| self.left_of(seconds, message.received_us)) {
+            // What was begun is completed: the client may have it, and then its id is not free.
+            Some(None) if again.is_some() => Some(LAST_SECOND),
             Some(None) => return Sent::Never,
             Some(left) => left,
             None => None,
@@ -240,34 +300,46 @@ impl Outbound {
     /// now; with a session that outlives the connection that is so only once the journal has it.
     pub(crate) fn take_pubrec(&mut self, id: NonZeroU16, refused: bool) -> Option<Origin> {
         let receipt = self.window.receive(id);
-        if refused {
-            self.take_pubcomp(id);
-            return match receipt {
-                Receipt::New(origin) => Some(origin),
-                Receipt::Repeated | Receipt::Unknown => None,
-            };
-        }
+        // The client had it before it was sent again.
+        self.kept.retain(|(_, there)| *there != id);
         let mut done = None;
         match receipt {
-            Receipt::New(Origin::Session { seq }) if self.takes.durable => {
-                self.gate();
-                let group = Box::default();
-                if !sabotage::forgets_receipts() {
-                    self.turn.changes.push(Change::Received { id, seq, group });
+            Receipt::New(origin) if self.takes.durable && !sabotage::forgets_receipts() => {
+                if let Some((seq, group)) = self.journaled(origin) {
+                    self.gate();
+                    self.turn.changes.push(if refused {
+                        Change::Done { group, seq }
+                    } else {
+                        Change::Received { id, seq, group }
+                    });
+                    self.turn.received.push(origin);
                 }
-                self.turn.received.push(Origin::Session { seq });
             }
             Receipt::New(origin) => done = Some(origin),
             Receipt::Repeated => {}
-            Receipt::Unknown if self.takes.version == Version::V5 => {
+            Receipt::Unknown if self.takes.version == Version::V5 && !refused => {
                 let reason = reason::PACKET_ID_NOT_FOUND;
                 answers::put_acknowledgement(&mut self.bytes, PUBREL, id.get(), reason, None);
                 return None;
             }
             Receipt::Unknown => {}
         }
-        self.put_pubrel(id);
+        if refused {
+            self.take_pubcomp(id);
+        } else {
+            self.put_pubrel(id);
+        }
         done
+    }
+
+    /// Returns how the journal names a message.
+    fn journaled(&self, origin: Origin) -> Option<(u64, Box<str>)> {
+        match origin {
+            Origin::Session { seq } => Some((seq, Box::default())),
+            Origin::Retained { seq } => Some((seq, KEPT.into())),
+            Origin::Share { number, seq } => Some((seq, self.group(number)?.into())),
+            Origin::Memory => None,
+        }
     }
 
     /// Appends a PUBREL.
@@ -316,30 +388,78 @@ impl Outbound {
     /// Sends queued retained messages as far as there is room.
     pub(crate) fn pump_retained(&mut self) {
         while self.has_room()
+            && let Some((message, id)) = self.kept.front().cloned()
+        {
+            match self.send_retained_again(&message, id) {
+                Sent::NotNow => return,
+                Sent::Yes => drop(self.kept.pop_front()),
+                // It is larger than what the client takes now.
+                Sent::Never => drop(self.take_pubrec(id, true)),
+            }
+        }
+        while self.has_room()
             && let Some((message, grant)) = self.retained.pop_front()
         {
             let sent = self.send(&Message {
                 topic: &message.topic,
                 payload: &message.payload,
-                // The journal knows records only, so to a session that outlives the connection these go at most
-                // with QoS 1.
-                qos: if self.takes.durable {
-                    grant.qos.min(1)
-                } else {
-                    grant.qos
-                },
+                qos: grant.qos,
                 retain: true,
                 dup: false,
-                origin: Origin::Memory,
+                origin: if self.takes.durable && grant.qos > 0 {
+                    Origin::Retained { seq: message.seq }
+                } else {
+                    Origin::Memory
+                },
+                group: "",
                 properties: &message.properties,
                 received_us: message.received_us,
                 ids: grant.id.as_slice(),
             });
+            if sent == Sent::Yes && grant.qos > 0 {
+                self.retained_open += usize::from(self.takes.durable);
+            }
             if sent == Sent::NotNow {
                 self.retained.push_front((message, grant));
                 return;
             }
         }
+    }
+
+    /// Takes up a retained message that an earlier connection sent with QoS 2 and this packet id.
+    pub(crate) fn restore_retained(&mut self, message: Retained, id: NonZeroU16) {
+        self.retained_open += 1;
+        self.kept.push_back((message, id));
+    }
+
+    fn send_retained_again(&mut self, message: &Retained, id: NonZeroU16) -> Sent {
+        self.send_again(
+            &Message {
+                topic: &message.topic,
+                payload: &message.payload,
+                qos: 2,
+                retain: true,
+                dup: true,
+                origin: Origin::Retained { seq: message.seq },
+                group: "",
+                properties: &message.properties,
+                received_us: message.received_us,
+                ids: &[],
+            },
+            id,
+        )
+    }
+
+    /// Takes acknowledgements of retained messages; others' are left alone.
+    pub(crate) fn retained_done(&mut self, acknowledged: &[Origin]) {
+        let retained = |origin: &&Origin| matches!(origin, Origin::Retained { .. });
+        let done = acknowledged.iter().filter(retained).count();
+        self.retained_open = self.retained_open.saturating_sub(done);
+    }
+
+    /// Tells whether all retained messages were sent and acknowledged.
+    pub(crate) fn has_no_retained(&self) -> bool {
+        self.retained.is_empty() && self.retained_open == 0
     }
 
     /// Returns the number of messages sent since the last call.

@@ -49,7 +49,7 @@ where
         // What the client was granted once may be denied by now.
         let lost = withdrawn(&self.permit, &self.source, &self.shares);
         if !lost.is_empty()
-            && let Err(error) = self.forget(&lost).await
+            && let Err(error) = self.withdraw(&lost).await
         {
             return End::Log(error);
         }
@@ -159,6 +159,9 @@ where
             }
             self.source.acknowledge(&gate.received);
             self.source.note_place(&mut self.out);
+            let out = &self.out;
+            self.shares.received(&gate.received, |n| out.group(n));
+            self.out.retained_done(&gate.received);
         }
     }
 
@@ -316,6 +319,7 @@ where
             self.shares.acknowledge(&acknowledged);
             self.source.acknowledge(&acknowledged);
             self.source.note_place(&mut self.out);
+            self.out.retained_done(&acknowledged);
         }
         self.control = control;
         self.ending = violation.map(End::Violation);
@@ -399,7 +403,10 @@ where
     async fn handle(&mut self, control: Control) -> Result<(), End> {
         match control {
             Control::Subscribe(packet_id, requests) => self.subscribe(packet_id, requests).await,
-            Control::Unsubscribe(packet_id, filters) => self.unsubscribe(packet_id, &filters).await,
+            Control::Unsubscribe(packet_id, filters) => {
+                let left = self.unsubscribe(packet_id, &filters).await;
+                left.map_err(End::Log)
+            }
             Control::Disconnect {
                 reason,
                 session_expiry,
@@ -408,7 +415,6 @@ where
                 Ok(())
             }
         }
-        .map_err(End::Log)
     }
 
     /// Takes the client's DISCONNECT, and says why the connection ends.

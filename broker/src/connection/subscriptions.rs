@@ -3,31 +3,31 @@
 use std::num::NonZeroU16;
 
 use ingest_log::LogError;
+use session_state::{Change, Client, KEPT};
 
 use super::outbound::Grant;
-use super::{Connection, Source};
+use super::{Connection, End, Source};
 use crate::metrics::What;
 use crate::protocol::Version;
 use crate::protocol::control::{self, Request};
 use crate::protocol::topic::{Share, Wish, wish};
 use crate::protocol::v5::{answers, reason};
+use crate::retained::Retained;
 use crate::session::{Options, Subscription};
 
 /// Highest QoS of deliveries.
 pub(super) const MAX_QOS: u8 = 2;
-/// Highest QoS of shared subscriptions.
-const MAX_SHARED_QOS: u8 = 1;
 
 impl<R, W> Connection<R, W> {
     /// Adds subscriptions and answers.
     ///
     /// # Errors
-    /// When the log has failed or is closed.
+    /// When the log or the journal has failed or is closed.
     pub(super) async fn subscribe(
         &mut self,
         packet_id: NonZeroU16,
         requests: Vec<Request>,
-    ) -> Result<(), LogError> {
+    ) -> Result<(), End> {
         // What this connection published before is not for this subscription, durable or not.
         let since = self.front.log.next_durable().max(self.appended_to);
         let mut reasons = Vec::with_capacity(requests.len());
@@ -47,25 +47,44 @@ impl<R, W> Connection<R, W> {
             }
             let filter = request.filter;
             let is_new = !self.source.has(&filter);
-            if request.retain_handling == 0 || (request.retain_handling == 1 && is_new) {
-                let id = request.id;
-                wanted.push((filter.clone(), Grant { qos, id }));
-            }
+            let wants = request.retain_handling == 0 || (request.retain_handling == 1 && is_new);
             let options = Options {
                 qos,
                 no_local: request.no_local,
                 retain_as_published: request.retain_as_published,
                 id: request.id,
             };
-            accepted.push(Subscription {
+            let subscription = Subscription {
                 filter,
                 options,
                 since,
+                until: None,
+                retained_to: None,
+            };
+            if wants {
+                wanted.push(subscription.clone());
+            }
+            let retained_to = (wants && options.qos > 0).then_some(u64::MAX);
+            accepted.push(Subscription {
+                retained_to,
+                ..subscription
             });
+        }
+        let retained = self.find_retained(&wanted);
+        for subscription in &mut accepted {
+            // Nothing of it is to survive the connection where there is nothing.
+            let bound = retained.iter().map(|(message, _)| message.seq + 1).max();
+            subscription.retained_to = subscription.retained_to.and(bound);
         }
         match &mut self.source {
             Source::Persistent(delivery) if !accepted.is_empty() => {
-                delivery.subscribe(accepted).await?;
+                if delivery.has_old_retained() && !retained.is_empty() {
+                    let (state, client_id) = (&self.front.state, &self.client_id);
+                    let forgotten = state.change(client_id, &[Change::KeptOver])?;
+                    forgotten.await.map_err(End::Log)?;
+                    delivery.forgot_retained();
+                }
+                delivery.subscribe(accepted).await.map_err(End::Log)?;
             }
             Source::Persistent(_) => {}
             Source::Live(live) => {
@@ -75,10 +94,14 @@ impl<R, W> Connection<R, W> {
             }
         }
         if shared {
-            self.front.log.cursors().sync().await?;
+            // That nothing is known of a new group, and then the group.
+            let forgotten = self.front.state.change(&self.client_id, &[])?;
+            forgotten.await.map_err(End::Log)?;
+            let synced = self.front.log.cursors().sync().await;
+            synced.map_err(End::Log)?;
         }
         self.answer_subscribe(packet_id, &reasons);
-        self.send_retained(wanted);
+        self.queue_retained(retained);
         Ok(())
     }
 
@@ -104,7 +127,6 @@ impl<R, W> Connection<R, W> {
             Wish::Plain => Ok(qos),
             Wish::Refused => Err(reason::TOPIC_FILTER_INVALID),
             Wish::Shared(share) => {
-                let qos = qos.min(MAX_SHARED_QOS);
                 let options = Options {
                     qos,
                     no_local: false,
@@ -165,27 +187,73 @@ impl<R, W> Connection<R, W> {
         joined.is_ok()
     }
 
-    /// Queues each retained message once, with the highest QoS any of the filters was granted.
-    fn send_retained(&mut self, wanted: Vec<(String, Grant)>) {
+    /// Finds each retained message that is wanted once, with the highest QoS any of the filters was granted.
+    fn find_retained(&self, wanted: &[Subscription]) -> Vec<(Retained, Grant)> {
         let mut found = Vec::new();
-        for (filter, granted) in wanted {
-            let matching = self.front.retained.matching(&filter).into_iter();
+        for Subscription {
+            filter, options, ..
+        } in wanted
+        {
+            let matching = self.front.retained.matching(filter).into_iter();
+            let is_own =
+                |message: &Retained| options.no_local && *message.client_id == *self.client_id;
+            let matching = matching.filter(|message| !is_own(message));
             found.extend(matching.map(|message| {
-                let qos = message.qos.min(granted.qos);
-                (message, Grant { qos, ..granted })
+                let (qos, id) = (message.qos.min(options.qos), options.id);
+                (message, Grant { qos, id })
             }));
         }
         found.sort_by(|a, b| a.0.topic.cmp(&b.0.topic).then(b.1.qos.cmp(&a.1.qos)));
         found.dedup_by(|later, kept| later.0.topic == kept.0.topic);
+        found
+    }
+
+    fn queue_retained(&mut self, found: Vec<(Retained, Grant)>) {
         let dropped = self.out.queue_retained(found);
         self.front.metrics.fanout_dropped.inc_by(dropped as u64);
     }
 
-    /// Removes subscriptions.
+    /// Queues the retained messages that an earlier connection was to get and did not acknowledge.
+    pub(super) fn resume_retained(&mut self, known: &Client) {
+        let Source::Persistent(delivery) = &self.source else {
+            return;
+        };
+        let awaiting: Vec<_> = delivery
+            .awaiting_retained()
+            .map(|(subscription, to)| (subscription.clone(), to))
+            .collect();
+        let to = awaiting.iter().map(|(_, to)| *to).max();
+        let (Some(to), wanted) = (to, awaiting.into_iter().map(|(s, _)| s).collect::<Vec<_>>())
+        else {
+            return;
+        };
+        let on_its_way = |seq| {
+            let mut outgoing = known.outgoing.values();
+            outgoing.any(|out| out.seq == seq && &*out.group == KEPT)
+        };
+        let mut found = self.find_retained(&wanted);
+        found.retain(|(message, grant)| {
+            let seq = message.seq;
+            // What is newer comes from the log.
+            grant.qos > 0 && seq < to && !known.kept.contains(&seq) && !on_its_way(seq)
+        });
+        self.queue_retained(found);
+    }
+
+    /// Removes subscriptions that the rules do not grant any more: nothing is sent for them again.
     ///
     /// # Errors
     /// When the log has failed or is closed.
-    pub(super) async fn forget(&mut self, filters: &[String]) -> Result<(), LogError> {
+    pub(super) async fn withdraw(&mut self, filters: &[String]) -> Result<(), LogError> {
+        self.leave_groups(filters).await?;
+        match &mut self.source {
+            Source::Persistent(delivery) => delivery.withdraw(filters).await?,
+            Source::Live(live) => filters.iter().for_each(|filter| live.unsubscribe(filter)),
+        }
+        Ok(())
+    }
+
+    async fn leave_groups(&mut self, filters: &[String]) -> Result<(), LogError> {
         let mut left = false;
         for filter in filters {
             left |= self.shares.unsubscribe(filter);
@@ -193,6 +261,12 @@ impl<R, W> Connection<R, W> {
         if left {
             self.front.log.cursors().sync().await?;
         }
+        Ok(())
+    }
+
+    /// Removes subscriptions; what was begun is completed [MQTT-3.10.4-3].
+    async fn forget(&mut self, filters: &[String]) -> Result<(), LogError> {
+        self.leave_groups(filters).await?;
         match &mut self.source {
             Source::Persistent(delivery) => delivery.unsubscribe(filters).await?,
             Source::Live(live) => filters.iter().for_each(|filter| live.unsubscribe(filter)),

@@ -99,6 +99,7 @@ impl Taken {
                 retain: entry.retain,
                 dup: false,
                 origin: Origin::Memory,
+                group: "",
                 properties: entry.properties,
                 received_us: entry.received_us,
                 ids: &self.ids,

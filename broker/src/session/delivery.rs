@@ -23,7 +23,8 @@ use crate::protocol::filter_index::FilterIndex;
 pub(crate) struct Delivery {
     log: Log,
     session: Session,
-    wanted: FilterIndex<(), Wanted>,
+    /// By filter and where the subscription ended.
+    wanted: FilterIndex<u64, Wanted>,
     /// There is none while there is no subscription.
     reader: Option<Reader>,
     /// Records that were read, and how many of them were looked at.
@@ -43,12 +44,19 @@ pub(crate) struct Delivery {
     noted: u64,
     /// What lies below may have been sent before: again it goes with DUP, and with QoS 0 not at all.
     unsent: u64,
+    /// Whether retained messages are to be delivered or acknowledged.
+    awaits_retained: bool,
+    /// Whether the journal has retained messages as done with.
+    knows_retained: bool,
+    /// Whether a subscription has ended and is to be completed.
+    has_ended: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     options: Options,
     since: u64,
+    until: u64,
 }
 
 /// Bytes of records taken at a time; the reader itself reads larger blocks.
@@ -60,6 +68,8 @@ impl Delivery {
         session.move_to(log, session.next().max(client.reading.place));
         let open = client.outgoing.iter();
         let open = open.filter(|(_, o)| !o.received && o.group.is_empty());
+        let mut subscriptions = session.subscriptions().iter();
+        let awaits_retained = subscriptions.any(|s| s.retained_to.is_some());
         let mut delivery = Self {
             log: log.clone(),
             wanted: FilterIndex::default(),
@@ -73,6 +83,9 @@ impl Delivery {
             noted: client.reading.place,
             place: session.next(),
             unsent,
+            awaits_retained,
+            knows_retained: !client.kept.is_empty(),
+            has_ended: false,
             session,
         };
         delivery.subscriptions_changed();
@@ -81,11 +94,11 @@ impl Delivery {
 
     /// Tells whether the session has a subscription for exactly this filter.
     pub(crate) fn has(&self, filter: &str) -> bool {
-        let mut there = self.session.subscriptions().iter();
+        let mut there = self.session.live();
         there.any(|subscription| subscription.filter == filter)
     }
 
-    /// Returns the filters subscribed to.
+    /// Returns the filters subscribed to, those of ended subscriptions that are to be completed among them.
     pub(crate) fn filters(&self) -> impl Iterator<Item = &str> {
         let subscriptions = self.session.subscriptions().iter();
         subscriptions.map(|subscription| subscription.filter.as_str())
@@ -93,14 +106,40 @@ impl Delivery {
 
     /// Returns the first record that is not done with for exactly this filter, if there is a subscription.
     pub(crate) fn stands(&self, filter: &str) -> Option<u64> {
-        let mut subscriptions = self.session.subscriptions().iter();
-        let subscription = subscriptions.find(|there| there.filter == filter)?;
+        let subscription = self.session.live().find(|there| there.filter == filter)?;
         Some(subscription.since.max(self.session.next()))
     }
 
     /// Returns the number of subscriptions.
     pub(crate) fn subscriptions(&self) -> usize {
-        self.session.subscriptions().len()
+        self.session.live().count()
+    }
+
+    /// Returns the subscriptions whose retained messages are still to be delivered.
+    pub(crate) fn awaiting_retained(&self) -> impl Iterator<Item = (&Subscription, u64)> {
+        let live = self.session.live();
+        live.filter_map(|subscription| Some((subscription, subscription.retained_to?)))
+    }
+
+    /// Tells whether the journal has retained messages as done with that were asked for before, and none are to be
+    /// delivered any more.
+    pub(crate) fn has_old_retained(&self) -> bool {
+        self.knows_retained && !self.awaits_retained
+    }
+
+    /// Notes that the journal forgets them.
+    pub(crate) fn forgot_retained(&mut self) {
+        self.knows_retained = false;
+    }
+
+    /// Notes what became of retained messages.
+    pub(crate) fn keep_retained(&mut self, out: &Outbound) {
+        if self.awaits_retained && out.has_no_retained() {
+            self.awaits_retained = false;
+            self.knows_retained = true;
+            self.session.end_retained();
+            self.session.put(&self.log);
+        }
     }
 
     /// Adds subscriptions, durably.
@@ -114,6 +153,7 @@ impl Delivery {
             self.place = since;
             self.session.move_to(&self.log, since);
         }
+        self.awaits_retained |= added.iter().any(|new| new.retained_to.is_some());
         self.session.subscribe(added);
         self.subscriptions_changed();
         self.session.put_durable(&self.log).await
@@ -124,25 +164,42 @@ impl Delivery {
     /// # Errors
     /// When the log has failed or is closed.
     pub(crate) async fn unsubscribe(&mut self, filters: &[String]) -> Result<(), LogError> {
-        self.session.unsubscribe(filters);
+        self.keep_place();
+        // What an earlier connection was sent and did not acknowledge was begun as well.
+        let begun = self.place.max(self.unsent);
+        self.session.unsubscribe(filters, begun);
+        self.subscriptions_changed();
+        self.session.put_durable(&self.log).await
+    }
+
+    /// Removes subscriptions, durably: what is not acknowledged is not sent again either.
+    ///
+    /// # Errors
+    /// When the log has failed or is closed.
+    pub(crate) async fn withdraw(&mut self, filters: &[String]) -> Result<(), LogError> {
+        self.session.withdraw(filters);
         self.subscriptions_changed();
         self.session.put_durable(&self.log).await
     }
 
     fn subscriptions_changed(&mut self) {
         self.wanted = FilterIndex::default();
+        self.has_ended = false;
         for subscription in self.session.subscriptions() {
             let Subscription {
                 filter,
                 options,
                 since,
+                until,
+                retained_to: _,
             } = subscription;
             let wanted = Wanted {
                 options: *options,
                 since: *since,
+                until: until.unwrap_or(u64::MAX),
             };
-            // Keys are per filter, so one key serves all.
-            self.wanted.insert(filter, (), wanted);
+            self.has_ended |= until.is_some();
+            self.wanted.insert(filter, wanted.until, wanted);
         }
         if self.session.subscriptions().is_empty() {
             self.reader = None;
@@ -238,6 +295,19 @@ impl Delivery {
     pub(crate) fn keep_place(&mut self) {
         let place = self.ledger.lowest().unwrap_or(self.place);
         self.session.move_to(&self.log, place);
+        if self.has_ended && self.session.drop_completed() {
+            self.session.put(&self.log);
+            self.has_ended = self
+                .session
+                .subscriptions()
+                .iter()
+                .any(|s| s.until.is_some());
+            if self.session.subscriptions().is_empty() {
+                // Those that have ended match nothing from here on.
+                self.reader = None;
+                self.chunk = None;
+            }
+        }
     }
 
     /// Marks the session as connected, on disk: after a crash all that was durable counts as sent. It outlives the
@@ -268,6 +338,7 @@ fn send_again(record: &Record<'_>, id: NonZeroU16, out: &mut Outbound) -> Sent {
         retain: false,
         dup: true,
         origin: Origin::Session { seq: record.seq },
+        group: "",
         properties: record.properties,
         received_us: record.received_us,
         ids: &[],
@@ -279,7 +350,7 @@ fn send_again(record: &Record<'_>, id: NonZeroU16, out: &mut Outbound) -> Sent {
 #[derive(Debug, Clone, Copy)]
 struct Terms<'a> {
     client_id: &'a str,
-    wanted: &'a FilterIndex<(), Wanted>,
+    wanted: &'a FilterIndex<u64, Wanted>,
     unsent: u64,
 }
 
@@ -294,10 +365,11 @@ fn send(
     let mut granted = None;
     let mut retain = false;
     ids.clear();
-    terms.wanted.for_each_match(record.topic, |(), wanted| {
+    terms.wanted.for_each_match(record.topic, |_, wanted| {
         let options = wanted.options;
         let is_own = options.no_local && record.client_id == terms.client_id;
-        if record.seq >= wanted.since && !is_own {
+        let is_for_it = (wanted.since..wanted.until).contains(&record.seq);
+        if is_for_it && !is_own {
             granted = granted.max(Some(options.qos));
             retain |= options.retain_as_published && record.retain;
             ids.extend(options.id);
@@ -318,6 +390,7 @@ fn send(
         retain,
         dup: again,
         origin: Origin::Session { seq: record.seq },
+        group: "",
         properties: record.properties,
         received_us: record.received_us,
         ids,

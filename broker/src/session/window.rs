@@ -14,8 +14,10 @@ use std::num::NonZeroU16;
 /// Where a message came from, and so who is to know of its acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// Memory: retained messages and the live copy. Nobody is.
+    /// Memory: the live copy, and retained messages of a session that ends with the connection. Nobody is.
     Memory,
+    /// A retained message of a session that outlives the connection, by its record.
+    Retained { seq: u64 },
     /// The session's own subscriptions.
     Session { seq: u64 },
     /// A shared subscription of this connection, by its number.
@@ -81,9 +83,9 @@ impl Window {
         }
     }
 
-    /// Takes up what an earlier connection of the session left open with QoS 2: its record, and whether its PUBREC
+    /// Takes up what an earlier connection of the session left open with QoS 2: whose it is, and whether its PUBREC
     /// came. To be called on an empty window.
-    pub(crate) fn restore(&mut self, left: &BTreeMap<NonZeroU16, (u64, bool)>) {
+    pub(crate) fn restore(&mut self, left: &BTreeMap<NonZeroU16, (Origin, bool)>) {
         debug_assert!(self.queue.is_empty(), "restored first");
         let ids: Vec<u16> = left.keys().map(|id| id.get()).collect();
         // New ids begin where the widest gap in the circle does.
@@ -94,13 +96,13 @@ impl Window {
         if let Some((_, before)) = gaps.max() {
             self.first_id = plus(before, 1);
         }
-        let restored = left.iter().map(|(&id, (seq, received))| {
+        let restored = left.iter().map(|(&id, (origin, received))| {
             let stage = if *received {
                 Stage::Pubcomp
             } else {
                 Stage::Again
             };
-            let origin = Origin::Session { seq: *seq };
+            let origin = *origin;
             (id, InFlight { origin, stage })
         });
         self.restored = restored.collect();
@@ -199,6 +201,12 @@ impl Window {
         true
     }
 
+    /// Tells whether something of a shared subscription is on its way.
+    pub(crate) fn has_share(&self, number: u32) -> bool {
+        let is_of = |entry: &InFlight| matches!(entry.origin, Origin::Share { number: of, .. } if of == number);
+        self.queue.iter().any(is_of) || self.restored.values().any(is_of)
+    }
+
     fn entry(&mut self, id: NonZeroU16) -> Option<&mut InFlight> {
         if let Some(entry) = self.restored.get_mut(&id) {
             return Some(entry);
@@ -251,7 +259,8 @@ mod tests {
         ) {
             let mut window = Window::new(limit);
             let left: BTreeMap<_, _> = left.into_iter().map(|(id, l)| (NonZeroU16::new(id).unwrap(), l)).collect();
-            window.restore(&left);
+            let origins = left.iter().map(|(&id, &(seq, received))| (id, (Origin::Session { seq }, received)));
+            window.restore(&origins.collect());
             let mut model: BTreeMap<NonZeroU16, Waits> = left
                 .iter()
                 .map(|(&id, &(seq, received))| (id, if received { Waits::Pubcomp } else { Waits::Again(seq) }))
@@ -328,7 +337,7 @@ mod tests {
         fn what_is_to_go_again_stops_nobody(limit in 1_usize..9, left in 1_u16..9, steps in 1_usize..300) {
             let mut window = Window::new(limit);
             let ids = (0..left).map(|n| NonZeroU16::new(1 + 3 * n).unwrap());
-            window.restore(&ids.map(|id| (id, (1, false))).collect());
+            window.restore(&ids.map(|id| (id, (Origin::Session { seq: 1 }, false))).collect());
             for _ in 0..steps {
                 let id = window.push(Origin::Memory, 1);
                 prop_assert!(id.is_some_and(|id| window.acknowledge(id).is_some()));

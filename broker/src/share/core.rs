@@ -1,13 +1,18 @@
 //! Who has which record of a group: the group's bookkeeping, without log, sockets or time.
 //!
-//! Every record is in one of four states: not looked at (at or above the position), held by exactly one
-//! connected member, returned by a member that left, or done with. Invariants: the place is never above a
-//! record that is not done with, and only rises; a returned record comes before any that was not looked at.
+//! Every record is in one of five states: not looked at (at or above the position), held by exactly one
+//! connected member, returned by a member that left, bound to one client, or done with. What was sent with QoS 2
+//! to a client whose session outlives its connection is bound to it, connected or not, until it has it or its session
+//! ends [MQTT-4.8.2-4, MQTT-4.8.2-5]. Invariants: the place is never above a record that is not done with, and only
+//! rises; a returned record comes before any that was not looked at; what was bound or done with when the process
+//! before ended is looked at and given to nobody.
 //!
 //! Memory: records are looked at only while none is returned, so those held and returned are together never
-//! more than the windows of the connected members could hold at once.
+//! more than the windows of the connected members could hold at once; bound ones are bounded by the windows of their
+//! clients.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::session::ledger::Ledger;
 
@@ -22,6 +27,10 @@ pub(super) struct Core {
     returned: BTreeSet<u64>,
     members: HashMap<u64, Holding>,
     next_member: u64,
+    /// Whose it is what was sent with QoS 2 and is not received.
+    bound: BTreeMap<u64, Arc<str>>,
+    /// Records not looked at that are bound, or done with.
+    settled: BTreeSet<u64>,
     /// The lowest record that was not done with when this was last asked.
     place: u64,
     /// Whether the place may have risen since.
@@ -53,9 +62,92 @@ impl Core {
             returned: BTreeSet::new(),
             members: HashMap::new(),
             next_member: 0,
+            bound: BTreeMap::new(),
+            settled: BTreeSet::new(),
             place,
             place_is_old: false,
         }
+    }
+
+    /// Takes up what was bound and what was done with above the place when the process before ended.
+    pub(super) fn restore(
+        &mut self,
+        bound: BTreeMap<u64, Arc<str>>,
+        done: impl IntoIterator<Item = u64>,
+    ) {
+        debug_assert!(self.bound.is_empty(), "restored first");
+        if sabotage::forgets_what_was_sent() {
+            return;
+        }
+        self.settled = bound.keys().copied().chain(done).collect();
+        self.settled = self.settled.split_off(&self.position);
+        self.bound = bound;
+        self.bound = self.bound.split_off(&self.position);
+        self.place_is_old = true;
+    }
+
+    /// Tells whether anything is bound to a client.
+    pub(super) fn has_bound(&self) -> bool {
+        !self.bound.is_empty()
+    }
+
+    /// Binds a record that was looked at last, or returned, to a client.
+    pub(super) fn bind(&mut self, seq: u64, client_id: &Arc<str>) {
+        debug_assert!(seq < self.position, "it was looked at");
+        self.bound.insert(seq, Arc::clone(client_id));
+        self.place_is_old = true;
+    }
+
+    /// Notes that a client has a record that was bound to it; tells whether it was.
+    pub(super) fn unbind(&mut self, seq: u64, client_id: &str) -> bool {
+        let is_its = self.is_bound(seq, client_id);
+        if is_its {
+            self.bound.remove(&seq);
+            self.place_is_old = true;
+        }
+        is_its
+    }
+
+    /// Tells whether a record is bound to a client.
+    pub(super) fn is_bound(&self, seq: u64, client_id: &str) -> bool {
+        self.bound.get(&seq).is_some_and(|of| **of == *client_id)
+    }
+
+    /// Returns what is bound to a client.
+    pub(super) fn bound_to(&self, client_id: &str) -> Vec<u64> {
+        let bound = self.bound.iter().filter(|(_, of)| ***of == *client_id);
+        bound.map(|(seq, _)| *seq).collect()
+    }
+
+    /// Returns a record that was bound to a client and never left for it.
+    pub(super) fn give_back(&mut self, seq: u64) {
+        if self.bound.remove(&seq).is_some() {
+            self.returned.insert(seq);
+        }
+    }
+
+    /// Notes that a client's session has ended: what was bound to it is for nobody.
+    pub(super) fn let_go(&mut self, client_id: &str) {
+        self.bound.retain(|_, of| **of != *client_id);
+        self.place_is_old = true;
+    }
+
+    /// Tells whether a record that is not looked at is bound or done with; it is looked at then.
+    pub(super) fn pass_settled(&mut self, seq: u64) -> bool {
+        let is_settled = self.settled.remove(&seq);
+        if is_settled {
+            self.pass(seq);
+        }
+        is_settled
+    }
+
+    /// Leaves out everything below `seq` that is not bound: nobody is a member who could have it.
+    pub(super) fn leap(&mut self, seq: u64) {
+        debug_assert!(self.members.is_empty(), "nobody is there");
+        self.returned.clear();
+        self.position = self.position.max(seq);
+        self.settled = self.settled.split_off(&self.position);
+        self.place_is_old = true;
     }
 
     /// Returns the first record not looked at.
@@ -150,8 +242,10 @@ impl Core {
         if self.place_is_old {
             let held = self.members.values().filter_map(Holding::lowest).min();
             let returned = self.first_returned();
-            let open = held.into_iter().chain(returned).min();
-            let place = open.unwrap_or(self.position);
+            let bound = self.bound.keys().next().copied();
+            let open = held.into_iter().chain(returned).chain(bound).min();
+            // What was bound before a restart may not have been looked at again.
+            let place = open.map_or(self.position, |open| open.min(self.position));
             debug_assert!(place >= self.place, "the place only rises");
             self.place = place;
             self.place_is_old = false;
@@ -160,11 +254,22 @@ impl Core {
     }
 }
 
-/// Lets the negative control of the tests lose what a member leaves; nothing outside tests can.
+/// Lets the negative controls of the tests lose what a member leaves, or what was sent; nothing outside tests can.
 mod sabotage {
     #[cfg(test)]
     thread_local! {
         pub(super) static LEAVES_NOTHING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+        pub(super) static FORGETS_WHAT_WAS_SENT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    }
+
+    #[cfg(test)]
+    pub(super) fn forgets_what_was_sent() -> bool {
+        FORGETS_WHAT_WAS_SENT.get()
+    }
+
+    #[cfg(not(test))]
+    pub(super) const fn forgets_what_was_sent() -> bool {
+        false
     }
 
     #[cfg(test)]

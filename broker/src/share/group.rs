@@ -9,20 +9,27 @@
 //! Invariants: every put of the group's cursor is made under the lock, so an older one never follows a newer
 //! one; the cursor pins the log while the group exists; no put follows the group's end.
 //!
+//! With QoS 2 a record is bound to the client it is sent to, see [`super::core`], and the journal knows: what it says of
+//! a group is the record's owner, or that it is done with, until the place has passed it.
+//!
 //! Memory while a member is connected: two blocks of the log, see [`ingest_log::Reader`], and what
 //! [`super::core`] says. Payloads are never held: what was returned is read again.
 
+mod giving;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ingest_log::{Chunk, Cursor, Log, LogError, Reader, Record};
+use ingest_log::{Chunk, Cursor, Log, LogError, Reader};
+use session_state::{Change, Client};
 use tokio::sync::Notify;
 
+use self::giving::Giving;
 use super::core::Core;
 use super::roster::Roster;
-use crate::connection::outbound::{Message, Outbound, Sent};
+use crate::connection::outbound::Outbound;
 use crate::protocol::filter_index::FilterIndex;
 use crate::session::Options;
-use crate::session::window::Origin;
 
 /// Bytes of records given to one member in turn.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -55,6 +62,9 @@ pub(super) struct State {
     again: Option<Chunk>,
     cursor: Cursor,
     ended: bool,
+    /// What the journal has as done with lies below, and how far it knows the place.
+    done_to: u64,
+    noted: u64,
 }
 
 #[derive(Debug, Default)]
@@ -108,10 +118,73 @@ impl Group {
                 fresh: None,
                 again: None,
                 ended: false,
+                done_to: 0,
+                noted: 0,
             }),
             readers: tokio::sync::Mutex::default(),
             returned: Notify::new(),
         }
+    }
+
+    /// Takes up what the journal knows: whose records are on their way, and what is done with above the place.
+    pub(super) fn restore(&self, bound: BTreeMap<u64, Arc<str>>, done: BTreeSet<u64>) {
+        let mut state = self.lock();
+        state.done_to = done.last().map_or(0, |last| last + 1);
+        state.core.restore(bound, done);
+    }
+
+    /// Tells whether a record is on its way to a client.
+    pub(super) fn is_bound(&self, seq: u64, client_id: &str) -> bool {
+        self.lock().core.is_bound(seq, client_id)
+    }
+
+    /// Notes that a client has a record, which the journal knows.
+    pub(super) fn unbind(&self, state: &mut State, client_id: &str, seq: u64) {
+        if state.core.unbind(seq, client_id) {
+            state.done_to = state.done_to.max(seq + 1);
+            self.keep_place(state);
+        }
+    }
+
+    /// Notes that a client has no session any more.
+    pub(super) fn let_go(&self, client_id: &str) {
+        let mut state = self.lock();
+        for seq in state.core.bound_to(client_id) {
+            state.done_to = state.done_to.max(seq + 1);
+        }
+        state.core.let_go(client_id);
+    }
+
+    /// Brings what is bound to a client whose connection has ended in line with the journal: what never left is the
+    /// others' again.
+    pub(super) fn reconcile(
+        &self,
+        state: &mut State,
+        client_id: &str,
+        known: &Client,
+        group: &session_state::Group,
+    ) {
+        for seq in state.core.bound_to(client_id) {
+            let mut outgoing = known.outgoing.values();
+            if seq < group.place || group.done.contains(&seq) {
+                self.unbind(state, client_id, seq);
+            } else if !outgoing.any(|out| out.seq == seq && out.group == self.key && !out.received)
+            {
+                state.core.give_back(seq);
+                self.returned.notify_one();
+            }
+        }
+    }
+
+    /// Lets a group that has no members begin anew at `since`; what is bound stays so.
+    pub(super) fn begin_again(&self, state: &mut State, since: u64) {
+        state.core.leap(since);
+        state.fresh = None;
+        state.again = None;
+        if let Ok(mut readers) = self.readers.try_lock() {
+            *readers = Readers::default();
+        }
+        self.put(state);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -233,16 +306,35 @@ impl Group {
 
     /// Sends a member what there is, as far as its window and output have room; returns how many of the
     /// messages were sent to others before.
-    pub(super) fn pump(&self, seat: Seat, out: &mut Outbound) -> u64 {
+    pub(super) fn pump(&self, seat: Seat, client_id: &Arc<str>, out: &mut Outbound) -> u64 {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let repeated = state.send_returned(seat, out);
+        let mut giving = Giving {
+            key: &self.key,
+            wanted: &self.wanted,
+            seat,
+            client_id,
+            out,
+        };
+        let repeated = state.send_returned(&mut giving);
         if state.core.first_returned().is_none() {
             state.again = None;
-            state.send_fresh(seat, &self.wanted, out);
+            state.send_fresh(&mut giving);
         }
         self.keep_place(state);
+        out.turn.changes.extend(self.place_change(state));
         repeated
+    }
+
+    /// Returns what the journal is to know of the place, so that it can forget what is done with below.
+    fn place_change(&self, state: &mut State) -> Option<Change> {
+        let seq = state.core.place();
+        if state.ended || state.noted >= seq || state.noted >= state.done_to {
+            return None;
+        }
+        state.noted = seq;
+        let group = self.key.clone();
+        Some(Change::Place { group, seq })
     }
 }
 
@@ -263,79 +355,9 @@ impl State {
         }
     }
 
-    fn send_returned(&mut self, seat: Seat, out: &mut Outbound) -> u64 {
-        let mut repeated = 0;
-        while let (Some(seq), Some(chunk)) = (self.core.first_returned(), &mut self.again) {
-            let seqs = chunk.seqs();
-            if !seqs.contains(&seq) || !out.has_room() {
-                break;
-            }
-            chunk.advance(usize::try_from(seq - seqs.start).unwrap_or(usize::MAX));
-            let Some(record) = chunk.iter().next() else {
-                break;
-            };
-            let qos = record.qos.min(seat.options.qos);
-            let sent = out.send(&message(&record, &seat, true));
-            if sent == Sent::NotNow {
-                break;
-            }
-            let sent = sent == Sent::Yes;
-            self.core.take_returned(seat.member, seq, sent && qos > 0);
-            repeated += u64::from(sent);
-        }
-        repeated
-    }
-
-    fn send_fresh(&mut self, seat: Seat, wanted: &FilterIndex<(), ()>, out: &mut Outbound) {
-        let Some(chunk) = &mut self.fresh else {
-            return;
-        };
-        let mut looked_at = 0;
-        for record in chunk.iter() {
-            if !out.has_room() {
-                break;
-            }
-            let mut matches = false;
-            wanted.for_each_match(record.topic, |(), ()| matches = true);
-            let again = self.core.may_be_repeated(record.seq);
-            // What was published with QoS 0 is sent at most once, whoever gets it.
-            if !matches || again && record.qos == 0 {
-                self.core.pass(record.seq);
-            } else {
-                let message = message(&record, &seat, again);
-                let sent = out.send(&message);
-                if sent == Sent::NotNow {
-                    break;
-                }
-                if sent == Sent::Yes && message.qos > 0 {
-                    self.core.hold(seat.member, record.seq);
-                } else {
-                    self.core.pass(record.seq);
-                }
-            }
-            looked_at += 1;
-        }
-        chunk.advance(looked_at);
-        if chunk.is_empty() {
-            self.fresh = None;
-        }
-    }
-}
-
-fn message<'a>(record: &Record<'a>, seat: &'a Seat, dup: bool) -> Message<'a> {
-    Message {
-        topic: record.topic,
-        payload: record.payload,
-        qos: record.qos.min(seat.options.qos),
-        retain: record.retain && seat.options.retain_as_published,
-        dup,
-        origin: Origin::Share {
-            number: seat.number,
-            seq: record.seq,
-        },
-        properties: record.properties,
-        received_us: record.received_us,
-        ids: seat.options.id.as_slice(),
+    /// Tells whether there is nobody for whom the group is.
+    pub(super) fn is_over(&self) -> bool {
+        self.roster.is_over() && !self.core.has_bound()
     }
 }
 

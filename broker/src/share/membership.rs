@@ -3,11 +3,15 @@
 //! Invariant: a membership that is dropped, for whatever reason, has left its group, and the group knows what
 //! the connection had not acknowledged: a connection that ends cannot lose records.
 
+mod again;
+
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use futures_util::future::select_all;
 use ingest_log::LogError;
 
+use self::again::Again;
 use super::group::Seat;
 use super::{Groups, JoinError, Joined};
 use crate::connection::outbound::Outbound;
@@ -29,6 +33,8 @@ pub(crate) struct Shares {
     next_number: u32,
     /// Whose turn it is to send first.
     turn: usize,
+    /// What an earlier connection of the client was sent with QoS 2; it comes before anything else.
+    again: Again,
 }
 
 #[derive(Debug)]
@@ -70,6 +76,7 @@ impl Shares {
             memberships: Vec::new(),
             next_number: 0,
             turn: 0,
+            again: Again::default(),
         }
     }
 
@@ -84,6 +91,7 @@ impl Shares {
             memberships: Vec::new(),
             next_number: 0,
             turn: 0,
+            again: Again::default(),
         };
         for joined in groups.rejoin(client_id) {
             shares.add(joined);
@@ -100,6 +108,50 @@ impl Shares {
             for_good: !self.persistent,
         });
         self.next_number += 1;
+    }
+
+    /// Returns the number that acknowledgements have of what is sent for a group: of the client's membership, or a
+    /// new one if it is no member any more.
+    pub(crate) fn number_of(&mut self, key: &str) -> u32 {
+        if let Some(place) = self.find(key) {
+            return self.memberships[place].number;
+        }
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    /// Takes up what an earlier connection was sent with QoS 2 and did not receive: a record and its packet id. `false`
+    /// when the group knows nothing of it: then it is done with.
+    pub(crate) fn send_again(&mut self, key: &str, number: u32, seq: u64, id: NonZeroU16) -> bool {
+        let is_bound = self.groups.is_bound(key, seq, &self.client_id);
+        if is_bound {
+            self.again.add(seq, id, number);
+        }
+        is_bound
+    }
+
+    /// Notes that the client has records that were sent with QoS 2, and that the journal knows. `name` tells a group
+    /// by its number.
+    pub(crate) fn received<'a>(
+        &mut self,
+        received: &[Origin],
+        name: impl Fn(u32) -> Option<&'a str>,
+    ) {
+        let named: Vec<_> = received
+            .iter()
+            .filter_map(|origin| match origin {
+                Origin::Share { number, seq } => Some((*number, *seq)),
+                _ => None,
+            })
+            .collect();
+        if named.is_empty() {
+            return;
+        }
+        for (number, seq) in &named {
+            self.again.remove(*number, *seq);
+        }
+        let by_name = named.iter().filter_map(|(n, seq)| Some((name(*n)?, *seq)));
+        self.groups.received(&self.client_id, by_name);
     }
 
     /// Returns the number of shared subscriptions.
@@ -169,7 +221,7 @@ impl Shares {
     pub(crate) fn acknowledge(&self, acknowledged: &[Origin]) {
         let number = |origin: &Origin| match origin {
             Origin::Share { number, .. } => Some(*number),
-            Origin::Memory | Origin::Session { .. } => None,
+            _ => None,
         };
         for run in acknowledged.chunk_by(|one, other| number(one) == number(other)) {
             let Some(number) = run.first().and_then(number) else {
@@ -177,7 +229,7 @@ impl Shares {
             };
             let seqs = run.iter().filter_map(|origin| match origin {
                 Origin::Share { seq, .. } => Some(*seq),
-                Origin::Memory | Origin::Session { .. } => None,
+                _ => None,
             });
             if let Some(of) = self.memberships.iter().find(|m| m.number == number) {
                 of.joined.group.acknowledge(of.joined.member, seqs);
@@ -187,6 +239,9 @@ impl Shares {
 
     /// Sends what there is, as far as window and output have room; the groups are first in turn.
     pub(crate) fn pump(&mut self, out: &mut Outbound) {
+        if !self.again.pump(out) {
+            return;
+        }
         let count = self.memberships.len();
         if count == 0 {
             return;
@@ -195,7 +250,7 @@ impl Shares {
         let (later, first) = self.memberships.split_at(self.turn);
         let mut repeated = 0;
         for membership in first.iter().chain(later) {
-            repeated += membership.joined.group.pump(membership.seat(), out);
+            repeated += (membership.joined.group).pump(membership.seat(), &self.client_id, out);
         }
         if repeated > 0 {
             self.groups.0.metrics.redelivered.inc_by(repeated);
@@ -204,6 +259,9 @@ impl Shares {
 
     /// Tells whether [`Shares::fetch`] has something to wait for.
     pub(crate) fn is_hungry(&self, out: &Outbound) -> bool {
+        if !self.again.is_empty() {
+            return self.again.is_hungry();
+        }
         let mut memberships = self.memberships.iter();
         memberships.any(|membership| takes(membership, out.window.is_full()))
     }
@@ -215,7 +273,10 @@ impl Shares {
     ///
     /// # Cancel safety
     /// Yes.
-    pub(crate) async fn fetch(&self, window_is_full: bool) -> Result<bool, LogError> {
+    pub(crate) async fn fetch(&mut self, window_is_full: bool) -> Result<bool, LogError> {
+        if !self.again.is_empty() {
+            return self.again.fetch(self.groups.log()).await;
+        }
         let hungry = self.memberships.iter();
         let hungry = hungry.filter(|membership| takes(membership, window_is_full));
         let fetches: Vec<_> = hungry

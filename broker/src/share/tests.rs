@@ -15,15 +15,28 @@ fn metrics() -> ShareMetrics {
     }
 }
 
+/// Opens a journal for a log.
+pub(super) fn state(log: &Log, dir: &std::path::Path) -> Store {
+    let (journal, _) = Log::open(Arc::new(RealDisk), LogConfig::new(dir)).unwrap();
+    Store::open(journal, log.clone(), |_| None).unwrap()
+}
+
 fn open(dir: &std::path::Path) -> (Log, Groups) {
     open_holding(dir, &[])
 }
 
 fn open_holding(dir: &std::path::Path, names: &[&str]) -> (Log, Groups) {
-    let (log, report) = Log::open(Arc::new(RealDisk), LogConfig::new(dir)).unwrap();
+    let config = LogConfig::new(dir.join("log"));
+    let (log, report) = Log::open(Arc::new(RealDisk), config).unwrap();
+    let state = state(&log, &dir.join("state"));
     let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-    let groups = Groups::open(&log, report.next, &Hold::new(&names), metrics());
+    let groups = Groups::open(&log, &state, report.next, &Hold::new(&names), metrics());
     (log, groups)
+}
+
+async fn close(log: Log, groups: Groups) {
+    groups.0.state.close().await.unwrap();
+    log.close().await.unwrap();
 }
 
 fn qos(qos: u8) -> Options {
@@ -69,9 +82,7 @@ async fn a_start_keeps_whom_it_can_and_ends_the_rest() {
         "share/newer/a",
         r#"{"version":2,"sent_to":null,"members":[]}"#,
     );
-    drop(groups);
-    log.close().await.unwrap();
-    drop(log);
+    close(log, groups).await;
 
     let (log, groups) = open(dir.path());
     assert_eq!(
@@ -130,9 +141,7 @@ async fn held_groups_are_there_first_and_end_when_they_are_no_longer_held() {
         }
     }
     groups.forget("nobody");
-    drop(groups);
-    log.close().await.unwrap();
-    drop(log);
+    close(log, groups).await;
 
     // The member stays in the one that has it; the other ends.
     let (log, _groups) = open(dir.path());
@@ -148,9 +157,7 @@ async fn a_group_that_cannot_be_read_is_not_begun_again() {
     let (log, groups) = open(dir.path());
     let newer = r#"{"version":2,"sent_to":null,"members":[]}"#;
     put(&log, "share/g/fleet/+/events", newer);
-    drop(groups);
-    log.close().await.unwrap();
-    drop(log);
+    close(log, groups).await;
     let (log, groups) = open_holding(dir.path(), &["g"]);
     assert_eq!(groups.0.metrics.groups.get(), 2);
     let meta = log.cursors().get("share/g/fleet/+/events").unwrap().meta;

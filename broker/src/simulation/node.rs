@@ -89,7 +89,13 @@ impl Node {
         );
         let sessions = i64::try_from(session::count(&log)).unwrap_or(i64::MAX);
         metrics.sessions.set(sessions);
-        let groups = Groups::open(&log, report.next, &Hold::default(), metrics.shares.clone());
+        let groups = Groups::open(
+            &log,
+            &state,
+            report.next,
+            &Hold::default(),
+            metrics.shares.clone(),
+        );
         log_steps.keep();
         if let LogCondition::Failed(reason) = log.status().condition {
             return Err(reason.to_string());

@@ -48,7 +48,7 @@ async fn names_and_filters_are_checked() {
     let cases = [
         ("$share/g/a", 1, 1),
         ("$share/g/a/#", 0, 0),
-        ("$share/g/#", 2, 1),
+        ("$share/g/#", 2, 2),
         ("$share/g//", 1, 1),
         ("$share/é g/+/b", 1, 1),
         ("$share", 1, FAILURE),

@@ -4,7 +4,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`entities`] | the declared tables of raw: the one place to add a column |
-//! | [`offload`] | the window protocol |
+//! | [`offload`] | the window protocol, the purge, and comparing store and lake by date |
 //! | [`delta`] | reading a Delta log and committing to it |
 //! | [`storage`] | the seam to a folder or a bucket |
 //! | [`schedule`] | cron expressions and the loop that runs on one |
@@ -34,5 +34,6 @@ pub mod storage;
 
 pub use error::LakeError;
 pub use lease::Lease;
+pub use offload::reconcile::{DateCount, Dates};
 pub use offload::{Offload, OffloadConfig, Progress, Step, Summary, TableSummary};
 pub use root::{Root, RootError};

@@ -15,6 +15,7 @@
 //! Not done here: compacting files.
 
 mod purge;
+pub mod reconcile;
 mod verify;
 mod window;
 
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use model::{FleetEvent, Position, Reject};
 use serde::Serialize;
 use service::Clock;
-use store::{LakeSource, LakeTable};
+use store::{LakeSource, LakeTable, WriterProgress};
 
 use crate::error::LakeError;
 use crate::lease::Lease;
@@ -226,26 +227,31 @@ impl Offload {
         }
         let mut summary = Summary::default();
         for table in LakeTable::ALL {
-            let writers = targets.iter().filter(|(of, _)| *of == table);
-            let writers: Vec<_> = writers.map(|(_, writer)| writer).collect();
-            let outcome = match table {
+            let writers = writers_of(&targets, table);
+            let tell = &mut progress;
+            summary.tables.push(match table {
                 LakeTable::DelivererLocation => {
-                    self.offload_table::<Position>(&writers, &mut progress)
-                        .await?
+                    self.offload_table::<Position>(&writers, tell).await?
                 }
-                LakeTable::FleetEvent => {
-                    self.offload_table::<FleetEvent>(&writers, &mut progress)
-                        .await?
-                }
-                LakeTable::Rejected => {
-                    self.offload_table::<Reject>(&writers, &mut progress)
-                        .await?
-                }
-            };
-            summary.tables.push(outcome);
+                LakeTable::FleetEvent => self.offload_table::<FleetEvent>(&writers, tell).await?,
+                LakeTable::Rejected => self.offload_table::<Reject>(&writers, tell).await?,
+            });
+        }
+        // Only now: what is wrong with the old rows of one table must not keep the new ones of another back.
+        if let Some(after_us) = self.config.purge_after_us {
+            let until_ms = self.clock.now().as_micros().saturating_sub(after_us) / 1_000;
+            self.purge(&targets, until_ms, &mut progress, &mut summary)
+                .await?;
         }
         summary.complete = summary.tables.iter().all(|table| table.lag_rows == 0);
         summary.seconds = begun.elapsed().as_secs_f64();
         Ok(summary)
     }
+}
+
+type Target = (LakeTable, WriterProgress);
+
+fn writers_of(targets: &[Target], table: LakeTable) -> Vec<&WriterProgress> {
+    let of_table = targets.iter().filter(|(of, _)| *of == table);
+    of_table.map(|(_, writer)| writer).collect()
 }

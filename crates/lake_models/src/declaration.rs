@@ -7,12 +7,19 @@
 //! | `partition` | the column of the result that makes the folders |
 //! | `inputs` | tables it reads, `layer.name`, by commas |
 //! | `scope` | `partition`: a partition of the result follows from the inputs' partitions of the same value; `history`: from all |
+//! | `lookups` | tables it reads whole in either scope, by commas; a change of one computes every partition anew |
 //! | `order` | columns rows are sorted by in a file, by commas |
-//! | `not_null`, `unique` | columns, by commas; may be repeated |
+//! | `not_null` | columns every row has, by commas; may be repeated |
+//! | `nullable` | columns a row may lack, by commas; where given, every column of the result is in one of the two |
+//! | `unique` | columns no two rows agree in, by commas; may be repeated |
 //! | `accepted` | a condition every row must meet; may be repeated |
+//! | `references` | `column -> layer.name.column`: every value must be one of that column; may be repeated |
 //! | `same_rows` | a query for the number of rows the result must have; may be repeated |
+//! | `same` | `aggregate == query`: the aggregate over the result is that number, to 1e-9 of it; may be repeated |
 //!
 //! The header ends at the first line that is no such line. A file is read whole or refused.
+
+mod order;
 
 use std::path::Path;
 
@@ -57,8 +64,22 @@ pub enum Check {
     Unique(Vec<String>),
     /// Every row meets this condition.
     Accepted(String),
-    /// The result has as many rows as this query says.
-    SameRows(String),
+    /// The column's values are among those of another table's column.
+    References {
+        /// The column.
+        column: String,
+        /// The table, `layer.name`.
+        table: String,
+        /// Its column.
+        target: String,
+    },
+    /// An aggregate over the result is the number a query says.
+    Same {
+        /// The aggregate.
+        aggregate: String,
+        /// The query.
+        query: String,
+    },
 }
 
 /// A model.
@@ -74,30 +95,42 @@ pub struct Model {
     pub partition: String,
     /// Tables it reads, `layer.name`.
     pub inputs: Vec<String>,
-    /// Which rows of them matter to a partition.
+    /// Tables it reads whole, `layer.name`.
+    pub lookups: Vec<String>,
+    /// Which rows of the inputs matter to a partition.
     pub scope: Scope,
     /// Columns rows are sorted by.
     pub order: Vec<String>,
     /// What must hold.
     pub checks: Vec<Check>,
+    /// Columns that a row may lack; `None` when the file does not say so of every column.
+    pub nullable: Option<Vec<String>>,
     /// The `SELECT`, with the header.
     pub sql: String,
 }
 
-/// The models of this project, in the order they run.
-const BUILTIN: [(&str, &str); 3] = [
-    (
-        "treated/deliverer_location.sql",
-        include_str!("../models/treated/deliverer_location.sql"),
-    ),
-    (
-        "final/deliverer_location_aggregated.sql",
-        include_str!("../models/final/deliverer_location_aggregated.sql"),
-    ),
-    (
-        "final/vehicle_position_data.sql",
-        include_str!("../models/final/vehicle_position_data.sql"),
-    ),
+macro_rules! files {
+    ($($file:literal),+ $(,)?) => {
+        [$(($file, include_str!(concat!("../models/", $file)))),+]
+    };
+}
+
+/// The models of this project.
+const BUILTIN: [(&str, &str); 14] = files![
+    "treated/deliverer_location.sql",
+    "treated/operating_period.sql",
+    "treated/vehicle_event.sql",
+    "treated/vehicle_life.sql",
+    "final/deliverer_location_aggregated.sql",
+    "final/delivery_trip.sql",
+    "final/operating_period_distance.sql",
+    "final/speed_by_hour_and_cell.sql",
+    "final/travel_time_between_zones.sql",
+    "final/vehicle_break.sql",
+    "final/vehicle_day.sql",
+    "final/vehicle_operation_distance.sql",
+    "final/vehicle_operation_metadata.sql",
+    "final/vehicle_position_data.sql",
 ];
 
 /// Returns the models of this project, in the order they run.
@@ -106,12 +139,12 @@ const BUILTIN: [(&str, &str); 3] = [
 /// Never: a test reads every file.
 pub fn builtin() -> Vec<Model> {
     let models = BUILTIN.iter().map(|(file, text)| Model::parse(file, text));
-    let models = models.collect::<Result<_, _>>();
+    let models = models.collect::<Result<_, _>>().and_then(order::ordered);
     models.expect("a test reads every model of this project")
 }
 
-/// Reads the models of a folder (`treated/*.sql`, `final/*.sql`), in the order they run: treated before
-/// final, and by name.
+/// Reads the models of a folder (`treated/*.sql`, `final/*.sql`), in the order they run: each after those it
+/// reads, else treated before final, and by name.
 ///
 /// # Errors
 /// [`ModelError::Io`] or [`ModelError::Declaration`].
@@ -136,7 +169,7 @@ pub fn from_folder(folder: &Path) -> Result<Vec<Model>, ModelError> {
             models.push(Model::parse(&file.display().to_string(), &text)?);
         }
     }
-    Ok(models)
+    order::ordered(models)
 }
 
 impl Model {
@@ -167,10 +200,11 @@ impl Model {
         };
         let mut header = Vec::new();
         for line in text.lines() {
-            let Some((key, value)) = line
+            let word = |key: &str| key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            let halves = line
                 .strip_prefix("-- ")
-                .and_then(|line| line.split_once(": "))
-            else {
+                .and_then(|line| line.split_once(':'));
+            let Some((key, value)) = halves.filter(|(key, _)| word(key)) else {
                 break;
             };
             header.push((key, value.trim()));
@@ -210,15 +244,15 @@ impl Model {
             }
         };
         let mut checks = Vec::new();
+        let mut nullable: Option<Vec<String>> = None;
+        let mut lookups = Vec::new();
         for &(key, value) in &header {
-            checks.push(match key {
-                "not_null" => Check::NotNull(list(value)),
-                "unique" => Check::Unique(list(value)),
-                "accepted" => Check::Accepted(value.to_owned()),
-                "same_rows" => Check::SameRows(value.to_owned()),
-                "model" | "about" | "partition" | "inputs" | "scope" | "order" => continue,
-                other => return Err(wrong(format!("the header has the unknown key {other:?}"))),
-            });
+            match key {
+                "nullable" => nullable.get_or_insert_default().extend(list(value)),
+                "lookups" => lookups.extend(list(value)),
+                "model" | "about" | "partition" | "inputs" | "scope" | "order" => {}
+                _ => checks.push(check(key, value).map_err(wrong)?),
+            }
         }
         Ok(Self {
             layer,
@@ -226,12 +260,52 @@ impl Model {
             about: one("about")?.to_owned(),
             partition: one("partition")?.to_owned(),
             inputs: list(one("inputs")?),
+            lookups,
             scope,
             order: list(one("order")?),
             checks,
+            nullable,
             sql: text.to_owned(),
         })
     }
+
+    /// Returns every table it reads.
+    pub fn reads(&self) -> impl Iterator<Item = &str> {
+        self.inputs.iter().chain(&self.lookups).map(String::as_str)
+    }
+}
+
+/// Reads a line that declares a check.
+fn check(key: &str, value: &str) -> Result<Check, String> {
+    let halves = |by: &str| {
+        let halves = value.split_once(by);
+        let (left, right) = halves.ok_or_else(|| format!("{key} {value:?} lacks {by:?}"))?;
+        Ok::<_, String>((left.trim().to_owned(), right.trim().to_owned()))
+    };
+    Ok(match key {
+        "not_null" => Check::NotNull(list(value)),
+        "unique" => Check::Unique(list(value)),
+        "accepted" => Check::Accepted(value.to_owned()),
+        "references" => {
+            let (column, target) = halves("->")?;
+            let parts = target.rsplit_once('.');
+            let (table, target) = parts.ok_or_else(|| format!("{target:?} names no column"))?;
+            Check::References {
+                column,
+                table: table.to_owned(),
+                target: target.to_owned(),
+            }
+        }
+        "same" => {
+            let (aggregate, query) = halves("==")?;
+            Check::Same { aggregate, query }
+        }
+        "same_rows" => Check::Same {
+            aggregate: "COUNT(*)".to_owned(),
+            query: value.to_owned(),
+        },
+        other => return Err(format!("the header has the unknown key {other:?}")),
+    })
 }
 
 fn list(value: &str) -> Vec<String> {
@@ -253,11 +327,7 @@ mod tests {
         assert_eq!(from_folder(&folder).unwrap(), models);
         for (index, model) in models.iter().enumerate() {
             assert!(!model.checks.is_empty(), "{}", model.name);
-            for input in model
-                .inputs
-                .iter()
-                .filter(|input| !input.starts_with("raw."))
-            {
+            for input in model.reads().filter(|input| !input.starts_with("raw.")) {
                 let earlier = models.iter().take(index).any(|m| m.full_name() == *input);
                 assert!(earlier, "{} reads {input}, which runs later", model.name);
             }
@@ -275,6 +345,14 @@ mod tests {
             (format!("{head}-- scope: history\n-- about: b\n"), "twice"),
             (head.replace("final.x", "raw.x"), "treated"),
             (head.replace("final.x", "final.X/"), "a-z"),
+            (
+                format!("{head}-- scope: history\n-- references: a\n"),
+                "lacks \"->\"",
+            ),
+            (
+                format!("{head}-- scope: history\n-- references: a -> b\n"),
+                "names no column",
+            ),
         ] {
             let error = Model::parse("x.sql", &text).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

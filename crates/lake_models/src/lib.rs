@@ -7,7 +7,8 @@
 //! | [`mod@query`] | one SQL statement over every table of the lake |
 //! | [`table`] | a Delta table as DataFusion sees it |
 //!
-//! Models are the files under `models/`; they are plain SQL that Spark runs unchanged. A model reads the live
+//! Models are the files under `models/`; they are plain SQL that Spark runs unchanged, with functions of Spark's
+//! that DataFusion lacks added here. A model reads the live
 //! files of its inputs' logs and its result replaces whole partitions in one Delta commit, only where rows
 //! differ, and only when every declared check holds.
 //!
@@ -15,6 +16,7 @@
 
 pub mod declaration;
 pub mod error;
+mod functions;
 mod object_store;
 pub mod query;
 pub mod run;

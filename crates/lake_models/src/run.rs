@@ -8,6 +8,10 @@
 //! file is live already are left alone. Files no longer live are deleted right after the commit, because the
 //! folders are also read as plain Parquet; a run that dies in between is tidied by the next.
 //!
+//! What is computed anew: with scope `partition` the partitions whose values had rows added or removed in an
+//! input's log since it was last read, everything after a change in a lookup, with scope `history`, after a
+//! change of the model's text, and where the log does not say. A raw table nothing was ever offloaded to is empty.
+//!
 //! Not done here: raw is never written.
 
 mod checks;
@@ -17,16 +21,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use datafusion::prelude::SessionContext;
 use lake::delta::{Add, Commit, Snapshot};
 use lake::storage::Storage;
 use lake::{LakeError, Lease, Root, hive};
 use serde::Serialize;
 use service::Clock;
+use store::LakeTable;
 
 use crate::declaration::{Model, Scope};
 use crate::error::ModelError;
 use crate::session::{self, Loaded};
 use spool::{Spool, Spooled};
+
+/// A table a model reads.
+struct Input<'a> {
+    name: &'a str,
+    /// Whether it is read whole, whatever is computed.
+    is_whole: bool,
+    loaded: Loaded,
+}
 
 /// Records the fingerprint of a model's text.
 const TEXT: &str = "lastmile/model";
@@ -35,7 +49,7 @@ const TEXT: &str = "lastmile/model";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelOutcome {
-    /// An input does not exist yet.
+    /// Nothing was offloaded yet, or a model it reads never ran.
     NoInput,
     /// Neither inputs nor model changed.
     Unchanged,
@@ -71,6 +85,8 @@ pub struct Runner {
     storage: Arc<dyn Storage>,
     lease: Lease,
     clock: Arc<dyn Clock>,
+    /// Partitions that are computed whether their inputs changed or not.
+    anew: BTreeSet<String>,
 }
 
 impl Runner {
@@ -81,7 +97,15 @@ impl Runner {
             root,
             lease,
             clock,
+            anew: BTreeSet::new(),
         }
+    }
+
+    /// Lets every run compute these dates anew, also where no input changed.
+    #[must_use]
+    pub fn with_dates(mut self, dates: impl IntoIterator<Item = String>) -> Self {
+        self.anew = dates.into_iter().collect();
+        self
     }
 
     /// Runs models one after another, in the order given, and tells `done` of each.
@@ -99,8 +123,13 @@ impl Runner {
         self.lease.acquire().await?;
         let mut summaries = Vec::new();
         let work = async {
+            let mut has_begun = false;
+            for table in LakeTable::ALL {
+                let raw = session::load(&self.storage, &session::raw_name(table)).await?;
+                has_begun |= raw.snapshot.exists();
+            }
             for model in models {
-                let summary = self.run_model(model).await?;
+                let summary = self.run_model(model, has_begun).await?;
                 done(&summary);
                 summaries.push(summary);
             }
@@ -111,7 +140,7 @@ impl Runner {
         outcome.map(|()| summaries)
     }
 
-    async fn run_model(&self, model: &Model) -> Result<ModelSummary, ModelError> {
+    async fn run_model(&self, model: &Model, has_begun: bool) -> Result<ModelSummary, ModelError> {
         let begun = Instant::now();
         self.lease.renew().await?;
         let mut summary = ModelSummary {
@@ -126,11 +155,18 @@ impl Runner {
         };
         let mut target = session::load(&self.storage, &model.full_name()).await?;
         let mut inputs = Vec::new();
-        for name in &model.inputs {
-            inputs.push((name.as_str(), session::load(&self.storage, name).await?));
+        for name in model.reads() {
+            inputs.push(Input {
+                name,
+                is_whole: model.lookups.iter().any(|lookup| lookup == name),
+                loaded: session::load(&self.storage, name).await?,
+            });
         }
         self.tidy(&target).await?;
-        if inputs.iter().any(|(_, input)| !input.snapshot.exists()) {
+        let is_there = |input: &Input<'_>| {
+            input.loaded.snapshot.exists() || session::raw(input.name).is_some()
+        };
+        if !has_begun || !inputs.iter().all(is_there) {
             summary.outcome = ModelOutcome::NoInput;
         } else if let Some(changed) = self.changed(model, &target.snapshot, &inputs).await? {
             summary.outcome = ModelOutcome::Ran;
@@ -151,60 +187,63 @@ impl Runner {
         &self,
         model: &Model,
         target: &Snapshot,
-        inputs: &[(&str, Loaded)],
+        inputs: &[Input<'_>],
     ) -> Result<Option<Changed>, ModelError> {
-        let same_text = target.transactions.get(TEXT) == Some(&model.fingerprint());
-        let read = |name: &str| {
-            let read = target.transactions.get(&input_transaction(name)).copied();
-            read.and_then(|read| u64::try_from(read).ok())
-        };
-        let unread: Vec<_> = inputs
-            .iter()
-            .filter(|(name, input)| read(name) != Some(input.snapshot.commits))
-            .collect();
-        if same_text && unread.is_empty() {
-            return Ok(None);
-        }
-        if !same_text || model.scope == Scope::History {
+        if target.transactions.get(TEXT) != Some(&model.fingerprint()) {
             return Ok(Some(Changed::All));
         }
-        let mut partitions = BTreeSet::new();
-        for (name, input) in unread {
-            let Some(from) = read(name) else {
+        if !self.anew.is_empty() && model.scope == Scope::History {
+            return Ok(Some(Changed::All));
+        }
+        let mut partitions: BTreeSet<_> = self.anew.iter().cloned().map(Some).collect();
+        for input in inputs {
+            let read = target.transactions.get(&input_transaction(input.name));
+            let Some(from) = read.and_then(|read| u64::try_from(*read).ok()) else {
                 return Ok(Some(Changed::All));
             };
-            let changes = input.table.changed_since(from, &input.snapshot).await;
-            match changes {
-                Ok(changes) => partitions.extend(
-                    changes
-                        .iter()
-                        .map(|values| partition_value(&input.snapshot, values)),
-                ),
+            let snapshot = &input.loaded.snapshot;
+            let changes = match input.loaded.table.changed_since(from, snapshot).await {
+                Ok(changes) => changes,
                 // Commits that old may be gone, into a checkpoint.
                 Err(LakeError::Log { .. }) => return Ok(Some(Changed::All)),
                 Err(error) => return Err(error.into()),
+            };
+            if !changes.is_empty() && (input.is_whole || model.scope == Scope::History) {
+                return Ok(Some(Changed::All));
             }
+            let values = changes.iter();
+            partitions.extend(values.map(|values| partition_value(snapshot, values)));
         }
-        Ok(Some(Changed::Partitions(partitions)))
+        Ok((!partitions.is_empty()).then_some(Changed::Partitions(partitions)))
     }
 
     fn context(
         &self,
         model: &Model,
-        inputs: &[(&str, Loaded)],
+        inputs: &[Input<'_>],
         changed: &Changed,
-    ) -> Result<datafusion::prelude::SessionContext, ModelError> {
+    ) -> Result<SessionContext, ModelError> {
         let failed = |source| ModelError::Run {
             model: model.full_name(),
             source: Box::new(source),
         };
         let context = session::session(&self.storage).map_err(failed)?;
-        for (name, input) in inputs {
+        for input in inputs {
             let keep = |values: &BTreeMap<_, _>| {
-                changed.has(partition_value(&input.snapshot, values).as_deref())
+                let value = partition_value(&input.loaded.snapshot, values);
+                input.is_whole || changed.has(value.as_deref())
             };
-            if let Some(provider) = input.provider(&self.root, keep)? {
-                context.register_table(*name, provider).map_err(failed)?;
+            let provider = match input.loaded.provider(&self.root, keep)? {
+                Some(provider) => Some(provider),
+                None => session::raw(input.name)
+                    .map(session::without_rows)
+                    .transpose()
+                    .map_err(failed)?,
+            };
+            if let Some(provider) = provider {
+                context
+                    .register_table(input.name, provider)
+                    .map_err(failed)?;
             }
         }
         Ok(context)
@@ -214,7 +253,7 @@ impl Runner {
         &self,
         model: &Model,
         target: &mut Loaded,
-        inputs: &[(&str, Loaded)],
+        inputs: &[Input<'_>],
         changed: &Changed,
         result: Spooled,
         summary: &mut ModelSummary,
@@ -273,11 +312,9 @@ impl Runner {
             .collect();
         summary.partitions_removed = before.difference(&after).count() as u64;
         let mut transactions = vec![(TEXT.to_owned(), model.fingerprint())];
-        transactions.extend(inputs.iter().map(|(name, input)| {
-            (
-                input_transaction(name),
-                input.snapshot.commits.cast_signed(),
-            )
+        transactions.extend(inputs.iter().map(|input| {
+            let commits = input.loaded.snapshot.commits.cast_signed();
+            (input_transaction(input.name), commits)
         }));
         let commit = Commit {
             operation: "WRITE",

@@ -9,10 +9,13 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::object_store::path::Path as ObjectPath;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lake::delta::{Snapshot, Table, arrow_schema};
+use lake::entity::TableSchema;
 use lake::storage::{ObjectKey, Storage};
-use lake::{LakeError, Root};
+use lake::{LakeError, Root, entities};
+use store::LakeTable;
 
 use crate::error::ModelError;
+use crate::functions;
 use crate::object_store::LakeStore;
 use crate::table::{FileTable, LiveFile, Place, of_file};
 
@@ -27,19 +30,47 @@ const LAYERS: [&str; 3] = ["raw", "treated", "final"];
 
 /// Makes a session with empty schemas that can read the lake's files.
 pub(crate) fn session(storage: &Arc<dyn Storage>) -> Result<SessionContext, DataFusionError> {
+    let context = bare()?;
+    let store = Arc::new(LakeStore::new(storage.clone()));
+    context.register_object_store(Place::Bucket.url().as_ref(), store);
+    Ok(context)
+}
+
+/// Makes a session with empty schemas and no lake.
+pub(crate) fn bare() -> Result<SessionContext, DataFusionError> {
     let config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, "public")
         .with_information_schema(true);
     let runtime = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_LIMIT, 1.0);
     let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
-    let store = Arc::new(LakeStore::new(storage.clone()));
-    context.register_object_store(Place::Bucket.url().as_ref(), store);
+    functions::register(&context);
     if let Some(catalog) = context.catalog(CATALOG) {
         for layer in LAYERS {
             catalog.register_schema(layer, Arc::new(MemorySchemaProvider::new()))?;
         }
     }
     Ok(context)
+}
+
+/// Returns `raw.name`.
+pub(crate) fn raw_name(table: LakeTable) -> String {
+    format!("raw.{}", table.as_str())
+}
+
+/// Returns the declared schema of a raw table; `None` for other tables.
+pub(crate) fn raw(full_name: &str) -> Option<TableSchema> {
+    let named = |table: &LakeTable| raw_name(*table) == full_name;
+    let table = LakeTable::ALL.into_iter().find(named)?;
+    Some(match table {
+        LakeTable::DelivererLocation => entities::DELIVERER_LOCATION.schema(),
+        LakeTable::FleetEvent => entities::FLEET_EVENT.schema(),
+        LakeTable::Rejected => entities::REJECTED.schema(),
+    })
+}
+
+/// Makes a table that has no row.
+pub(crate) fn without_rows(schema: TableSchema) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    Ok(Arc::new(FileTable::new(Place::Folder, &schema, &[])?))
 }
 
 /// A table of the lake as of now.

@@ -18,6 +18,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::Expr;
 use datafusion::object_store::path::Path as ObjectPath;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
 use lake::entity::TableSchema;
 
 /// One live file.
@@ -129,6 +130,13 @@ impl TableProvider for FileTable {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.files.is_empty() {
+            let schema = match projection {
+                Some(columns) => Arc::new(self.schema.project(columns)?),
+                None => self.schema.clone(),
+            };
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
         // Filters reach the files through the optimizer, which pushes them into the source.
         let source = Arc::new(ParquetSource::new(self.scan.clone()));
         let mut groups = vec![Vec::new(); state.config().target_partitions().max(1)];

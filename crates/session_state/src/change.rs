@@ -75,7 +75,21 @@ pub enum Change {
     },
     /// The client's will, in the broker's form; `None`: it has none.
     Will(Option<Bytes>),
+    /// A packet id stands for a retained message that is about to be sent: its record may be gone, so it is here.
+    Kept {
+        /// The broker's packet id.
+        id: NonZeroU16,
+        /// The record it was published in.
+        seq: u64,
+        /// The message, in the broker's form.
+        message: Bytes,
+    },
+    /// All retained messages that the client asked for are done with.
+    KeptOver,
 }
+
+/// What stands in the place of a group's name for retained messages; no group is named so.
+pub const KEPT: &str = "\0";
 
 const RESET: u8 = 0;
 const HELD: u8 = 1;
@@ -89,6 +103,8 @@ const DONE: u8 = 8;
 const GROUP_ENDED: u8 = 9;
 const WILL: u8 = 10;
 const NO_WILL: u8 = 11;
+const KEPT_MESSAGE: u8 = 12;
+const KEPT_OVER: u8 = 13;
 
 impl Change {
     /// Appends the change.
@@ -120,12 +136,15 @@ impl Change {
                 put_text(out, group);
             }
             Self::Will(Some(will)) => {
-                let len = u32::try_from(will.len()).expect("a will came in a packet");
                 out.push(WILL);
-                out.extend_from_slice(&len.to_le_bytes());
-                out.extend_from_slice(will);
+                put_bytes(out, will);
             }
             Self::Will(None) => out.push(NO_WILL),
+            Self::Kept { id, seq, message } => {
+                put_id(out, KEPT_MESSAGE, *id, *seq);
+                put_bytes(out, message);
+            }
+            Self::KeptOver => out.push(KEPT_OVER),
         }
     }
 
@@ -170,13 +189,14 @@ impl Change {
             GROUP_ENDED => Self::GroupEnded {
                 group: take_text(bytes)?,
             },
-            WILL => {
-                let len = u32::from_le_bytes(take_array(bytes)?);
-                let (will, rest) = bytes.split_at_checked(usize::try_from(len).ok()?)?;
-                *bytes = rest;
-                Self::Will(Some(Bytes::copy_from_slice(will)))
-            }
+            WILL => Self::Will(Some(take_bytes(bytes)?)),
             NO_WILL => Self::Will(None),
+            KEPT_MESSAGE => Self::Kept {
+                id: take_id(bytes)?,
+                seq: take_u64(bytes)?,
+                message: take_bytes(bytes)?,
+            },
+            KEPT_OVER => Self::KeptOver,
             _ => return None,
         })
     }
@@ -198,6 +218,19 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     let len = u16::try_from(text.len()).expect("a group's name came in a packet");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u32::try_from(bytes.len()).expect("a message came in a packet");
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn take_bytes(bytes: &mut &[u8]) -> Option<Bytes> {
+    let len = u32::from_le_bytes(take_array(bytes)?);
+    let (taken, rest) = bytes.split_at_checked(usize::try_from(len).ok()?)?;
+    *bytes = rest;
+    Some(Bytes::copy_from_slice(taken))
 }
 
 fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
@@ -242,6 +275,12 @@ mod tests {
             (seq(), group()).prop_map(|(seq, group)| Change::Done { seq, group }),
             group().prop_map(|group| Change::GroupEnded { group }),
             any::<Option<Vec<u8>>>().prop_map(|will| Change::Will(will.map(Bytes::from))),
+            (id(), seq(), any::<Vec<u8>>()).prop_map(|(id, seq, message)| Change::Kept {
+                id,
+                seq,
+                message: message.into()
+            }),
+            Just(Change::KeptOver),
         ]
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::Change;
+use crate::{Change, KEPT};
 
 /// A message taken from a publisher with QoS 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +28,12 @@ pub struct Incoming {
 pub struct Outgoing {
     /// Its record.
     pub seq: u64,
-    /// The shared subscription it is sent for; empty: the client's own.
+    /// The shared subscription it is sent for; empty: the client's own; [`KEPT`]: none, it is a retained message.
     pub group: Box<str>,
     /// Whether the subscriber has it, so that only the id is to be completed.
     pub received: bool,
+    /// The message itself, if it is a retained one that the subscriber may not have yet.
+    pub message: Option<Bytes>,
 }
 
 /// Where somebody reads the messages' log: all below `place` is done with, and so is what is in `done`.
@@ -54,6 +56,9 @@ pub struct Client {
     pub outgoing: BTreeMap<NonZeroU16, Outgoing>,
     /// Where its own subscriptions are read.
     pub reading: Group,
+    /// Retained messages it asked for and has, by their records, as far as they were sent with QoS 2; until
+    /// [`Change::KeptOver`].
+    pub kept: BTreeSet<u64>,
     /// Its will, in the broker's form.
     pub will: Option<Bytes>,
 }
@@ -96,6 +101,7 @@ impl Client {
             && self.cleared <= mark
             && self.outgoing.is_empty()
             && self.reading == Group::default()
+            && self.kept.is_empty()
             && self.will.is_none()
     }
 
@@ -156,14 +162,19 @@ impl Client {
                 seq,
                 group,
                 received,
+                message,
             } = outgoing.clone();
-            whole.push(if received {
-                Change::Received { id, seq, group }
-            } else {
-                Change::Sent { id, seq, group }
+            whole.push(match message {
+                Some(message) => Change::Kept { id, seq, message },
+                None if received => Change::Received { id, seq, group },
+                None => Change::Sent { id, seq, group },
             });
         }
         whole.extend(self.reading.whole(""));
+        whole.extend(self.kept.iter().map(|&seq| Change::Done {
+            group: KEPT.into(),
+            seq,
+        }));
         whole.extend(self.will.clone().map(|will| Change::Will(Some(will))));
         whole
     }
@@ -213,16 +224,16 @@ impl Image {
                     seq: *seq,
                     group: group.clone(),
                     received: true,
+                    message: None,
                 };
                 self.client(at, client_id).outgoing.insert(*id, outgoing);
-                self.reading(at, client_id, group).finish(*seq);
-                return;
+                return self.finish(at, client_id, group, *seq);
             }
             Change::Place { group, seq } => {
                 return self.reading(at, client_id, group).advance(*seq);
             }
             Change::Done { group, seq } => {
-                return self.reading(at, client_id, group).finish(*seq);
+                return self.finish(at, client_id, group, *seq);
             }
             Change::GroupEnded { group } => {
                 self.groups.remove(&**group);
@@ -250,9 +261,20 @@ impl Image {
                     seq: *seq,
                     group: group.clone(),
                     received: false,
+                    message: None,
                 };
                 client.outgoing.insert(*id, outgoing);
             }
+            Change::Kept { id, seq, message } => {
+                let outgoing = Outgoing {
+                    seq: *seq,
+                    group: KEPT.into(),
+                    received: false,
+                    message: Some(message.clone()),
+                };
+                client.outgoing.insert(*id, outgoing);
+            }
+            Change::KeptOver => client.kept.clear(),
             Change::Completed { id } => drop(client.outgoing.remove(id)),
             Change::Will(will) => client.will.clone_from(will),
             Change::Received { .. }
@@ -260,7 +282,10 @@ impl Image {
             | Change::Done { .. }
             | Change::GroupEnded { .. } => {}
         }
-        if matches!(change, Change::Completed { .. } | Change::Will(None)) {
+        if matches!(
+            change,
+            Change::Completed { .. } | Change::Will(None) | Change::KeptOver
+        ) {
             self.settling.insert(client_id.into());
         }
     }
@@ -320,6 +345,15 @@ impl Image {
             self.begin(key, at);
         }
         self.clients.entry(client_id.into()).or_default()
+    }
+
+    /// Notes that a record is done with.
+    fn finish(&mut self, at: u64, client_id: &str, group: &str, seq: u64) {
+        if group == KEPT {
+            self.client(at, client_id).kept.insert(seq);
+        } else {
+            self.reading(at, client_id, group).finish(seq);
+        }
     }
 
     fn reading(&mut self, at: u64, client_id: &str, group: &str) -> &mut Group {

@@ -2,7 +2,8 @@
 //!
 //! - Which QoS 2 messages of a publisher were not released yet, so that a message sent again is not taken twice.
 //! - Which packet ids stand for which records on the way to a subscriber with QoS 2, so that each arrives once.
-//! - Retained messages, and wills that are still to be published.
+//! - Retained messages, which of them are on their way to a subscriber with QoS 2, and wills that are still to be
+//!   published.
 //!
 //! # Where it lies
 //! In a journal of changes, which is an [`ingest_log::Log`] of its own beside the log of the messages: it has that
@@ -22,6 +23,7 @@
 //! | unreleased ids of a client | 65,535, there are no more | |
 //! | ids on the way to a client | its window | it is sent no more |
 //! | records done with above a place | the windows of those who read there | as above |
+//! | retained messages on their way | the windows of those they go to | as above |
 //! | retained messages, wills | the broker's | the broker's |
 //! | the journal | twice what is alive, and [`store::SLACK_BYTES`] | entities are written again and old segments go |
 //! | changes not durable | `max_pending_bytes` of the journal | [`Error::Busy`]: the connection ends |
@@ -36,6 +38,6 @@ mod image;
 mod recovery;
 pub mod store;
 
-pub use change::Change;
+pub use change::{Change, KEPT};
 pub use image::{Client, Group, Incoming, Outgoing, Retained};
 pub use store::{Error, Floor, Store};

@@ -15,7 +15,7 @@ use ingest_log::{Commit, Log, LogError, Record, RecordBatch, RecordHead};
 
 use crate::image::Image;
 use crate::recovery::{self, CLIENT, VERSION};
-use crate::{Change, Client, Group, Outgoing, Retained};
+use crate::{Change, Client, Group, KEPT, Outgoing, Retained};
 
 /// Bytes the journal may take besides twice what is alive.
 pub const SLACK_BYTES: u64 = if cfg!(test) { 4 << 10 } else { 16 << 20 };
@@ -139,6 +139,35 @@ impl Store {
         self.lock().image.groups.get(name).cloned()
     }
 
+    /// Returns the names of the shared subscriptions of which something is known.
+    pub fn groups(&self) -> Vec<Arc<str>> {
+        self.lock().image.groups.keys().cloned().collect()
+    }
+
+    /// Returns the names of the shared subscriptions of which something is on its way to a client.
+    pub fn groups_of(&self, client_id: &str) -> Vec<Box<str>> {
+        let inner = self.lock();
+        let client = inner.image.clients.get(client_id);
+        let outgoing = client.into_iter().flat_map(|c| c.outgoing.values());
+        let named = outgoing.filter(|o| !o.group.is_empty() && &*o.group != KEPT);
+        let mut names: Vec<_> = named.map(|o| o.group.clone()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Forgets what is known of a shared subscription; `None` when that was nothing.
+    ///
+    /// # Errors
+    /// As [`Store::change`].
+    pub fn end_group(&self, name: &str) -> Result<Option<Commit>, Error> {
+        if self.group(name).is_none() {
+            return Ok(None);
+        }
+        let group = name.into();
+        self.change("", &[Change::GroupEnded { group }]).map(Some)
+    }
+
     /// Returns all that is on its way to clients, by client and packet id.
     pub fn outgoing(&self) -> Vec<(Arc<str>, NonZeroU16, Outgoing)> {
         let inner = self.lock();
@@ -202,7 +231,7 @@ impl Store {
         let sent = client
             .outgoing
             .into_values()
-            .filter(|o| !o.group.is_empty());
+            .filter(|o| !o.received && !o.group.is_empty() && &*o.group != KEPT);
         let mut changes: Vec<_> = sent
             .map(|Outgoing { group, seq, .. }| Change::Done { group, seq })
             .collect();

@@ -16,6 +16,7 @@ use crate::database::{CURSORS, Store, answer};
 use crate::error::{Failure, Outcome};
 use crate::identity::{Identity, Pipeline, Sequences};
 use crate::insert::{Numbered, Rows, insert};
+use crate::pulse::Pulse;
 use crate::rows::{FleetEventRow, Place, PositionRow, RejectRow};
 use crate::tuning::Point;
 use crate::{key, last};
@@ -198,6 +199,7 @@ pub(crate) async fn append(
     store: &Store,
     identity: &mut Identity,
     pipeline: &Pipeline,
+    pulse: &Pulse,
     batch: &Batch,
     max_future_skew_us: i64,
 ) -> Outcome<Appended> {
@@ -230,6 +232,7 @@ pub(crate) async fn append(
             rows,
             identity: &mut *identity,
             pipeline,
+            pulse,
         };
         let found = settle(numbered, contested, contest).await?;
         let greatest = found.iter().map(|(_, seq)| *seq).max().unwrap_or(0);

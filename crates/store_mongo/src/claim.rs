@@ -5,20 +5,25 @@
 //! was killed, or it failed and gave its identity up. Such an orphan is in no window of the lake and would never
 //! be, and the message that brought it was not acknowledged; so whoever brings the message again sees to it:
 //!
-//! 1. Wait a moment for the other writer to commit, unless nobody is left to.
+//! 1. Wait for the other writer to commit, as long as it gives signs of life and a moment longer, unless nobody
+//!    is left to.
 //! 2. Fence it. Its `committed` is then final, and what it leaves unproven is nobody's.
-//! 3. Take each such row over: `{w: old, s: old}`, which no other row ever was, becomes `{w: me, s: a fresh
-//!    number}`. Of several that try one finds the row as it was; the others look again.
+//! 3. Take its rows over, a thousand by one command: `{w: old, s: old}`, which no other row ever was, becomes
+//!    `{w: me, s: a fresh number}`. Of several that try one finds a row as it was; the others look again.
 //!
 //! A row that was taken over is new to its batch: the attempt that inserted it was never counted.
 //!
-//! Two living writers with the same messages could fence each other for ever. The older is the more
-//! impatient one, and each doubles its patience whenever it was fenced, so one of them comes through.
+//! Why this comes to an end, whatever the size of a batch. A writer at work is not fenced, because it gives signs
+//! of life (see `pulse`), and its work is bounded: by its commands, each of which is answered or given up in a set
+//! time. One that waits gives none, so of writers that wait for one another one loses patience, goes on, and
+//! is then at work itself. A server too slow to take signs of life in time lets living writers be fenced; but
+//! the older is the more impatient one, and each doubles its patience whenever it was fenced, up to more than a
+//! minute, so one of them comes through.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use mongodb::bson::doc;
+use mongodb::bson::{Bson, doc};
 use serde::Deserialize;
 use store::LakeTable;
 use tokio::time::Instant;
@@ -27,10 +32,10 @@ use crate::database::{Store, answer, rows_of};
 use crate::error::{Failure, Outcome};
 use crate::identity::{self, Identity, Pipeline, Progress};
 use crate::insert::{Numbered, Rows, insert};
-use crate::many::{self, Change, Update};
+use crate::pulse::Pulse;
 use crate::tuning::Point;
 
-/// How long a writer that may be alive is waited for: longer than a batch usually takes.
+/// How long a writer that may be alive is waited for after its last sign of life: a few of their intervals.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// How much longer by a younger writer.
 const YOUNGER: u32 = 3;
@@ -40,7 +45,7 @@ const DOUBLINGS: u32 = 5;
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// Looks before the batch is given back: each time somebody else moved a row meanwhile.
 const LOOKS: usize = 8;
-/// Ids asked for in one query.
+/// Rows asked for in one query, and taken over by one command.
 const IDS: usize = 1_000;
 
 /// A row as found: who holds it.
@@ -67,6 +72,16 @@ pub(crate) struct Contest<'a> {
     pub(crate) rows: &'a dyn Rows,
     pub(crate) identity: &'a mut Identity,
     pub(crate) pipeline: &'a Pipeline,
+    pub(crate) pulse: &'a Pulse,
+}
+
+/// A writer waited for.
+struct Awaited {
+    /// The sequence it has to commit.
+    needed: u64,
+    /// Its last sign of life, and when that was seen.
+    progress: Option<Progress>,
+    seen: Instant,
 }
 
 impl Contest<'_> {
@@ -94,12 +109,17 @@ impl Contest<'_> {
             let mut unproven = HashMap::new();
             for row in held.values() {
                 if let Verdict::Unproven { writer, seq } = self.judge(Some(row), None, &known) {
-                    let needed = unproven.entry(writer).or_insert(seq);
-                    *needed = seq.max(*needed);
+                    let awaited = unproven.entry(writer).or_insert_with_key(|writer| Awaited {
+                        needed: 0,
+                        progress: known.get(writer).copied(),
+                        seen: Instant::now(),
+                    });
+                    awaited.needed = awaited.needed.max(seq.cast_unsigned());
                 }
             }
             if !unproven.is_empty() {
-                known.extend(self.outwait(unproven).await?);
+                let outwait = self.outwait(unproven);
+                known.extend(self.pulse.still_during(outwait).await?);
                 self.store.tuning().reach(Point::BeforeClaim).await;
             }
             let (mut claims, mut missing) = (Vec::new(), Vec::new());
@@ -121,7 +141,7 @@ impl Contest<'_> {
             open.extend(claims.iter().map(|(index, ..)| *index));
             self.claim(claims, &mut taken).await?;
             let there = insert(self.store, self.rows, &missing, &self.identity.id).await?;
-            let there: Vec<usize> = there.into_iter().map(|(index, _)| index).collect();
+            let there: HashSet<usize> = there.into_iter().map(|(index, _)| index).collect();
             new.extend(
                 missing
                     .into_iter()
@@ -171,7 +191,8 @@ impl Contest<'_> {
         let mut held = HashMap::with_capacity(open.len());
         for part in open.chunks(IDS) {
             let ids: Vec<&str> = part.iter().map(|&index| self.rows.id(index)).collect();
-            let size = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            // One more than there are, so that the first answer is known to be the last.
+            let size = u32::try_from(ids.len() + 1).unwrap_or(u32::MAX);
             let mut found = answer(
                 collection
                     .find(doc! { "_id": { "$in": ids } })
@@ -187,17 +208,19 @@ impl Contest<'_> {
         Ok(held)
     }
 
-    /// Waits until writers have committed what is needed or are fenced, and fences those that take too long.
-    async fn outwait(&self, needed: HashMap<String, i64>) -> Outcome<HashMap<String, Progress>> {
+    /// Waits until writers have committed what is needed or are fenced, and fences those that have given no
+    /// sign of life for too long.
+    async fn outwait(
+        &self,
+        mut waiting: HashMap<String, Awaited>,
+    ) -> Outcome<HashMap<String, Progress>> {
         let table: LakeTable = self.rows.table();
-        let began = Instant::now();
         let mut settled = HashMap::new();
-        let mut waiting = needed;
         loop {
             let given_up = waiting
-                .keys()
-                .filter(|id| began.elapsed() >= self.patience(id))
-                .cloned();
+                .iter()
+                .filter(|(id, awaited)| awaited.seen.elapsed() >= self.patience(id))
+                .map(|(id, _)| id.clone());
             for id in given_up.collect::<Vec<_>>() {
                 let progress = identity::fence(self.store, &id, &self.identity.id).await?;
                 waiting.remove(&id);
@@ -209,10 +232,15 @@ impl Contest<'_> {
             tokio::time::sleep(LOOK_AGAIN).await;
             let ids: Vec<&str> = waiting.keys().map(String::as_str).collect();
             for (id, progress) in identity::progress(self.store, &ids).await? {
-                let needed = waiting.get(&id).copied().unwrap_or_default();
-                if progress.is_final || progress.committed.of(table) >= needed.cast_unsigned() {
+                let Some(awaited) = waiting.get_mut(&id) else {
+                    continue;
+                };
+                if progress.is_final || progress.committed.of(table) >= awaited.needed {
                     waiting.remove(&id);
                     settled.insert(id, progress);
+                } else if awaited.progress != Some(progress) {
+                    awaited.progress = Some(progress);
+                    awaited.seen = Instant::now();
                 }
             }
         }
@@ -235,28 +263,33 @@ impl Contest<'_> {
         orphans: Vec<(usize, String, i64)>,
         taken: &mut HashMap<usize, u64>,
     ) -> Outcome<()> {
-        if orphans.is_empty() {
-            return Ok(());
-        }
         let table = self.rows.table();
-        let mut updates = Vec::with_capacity(orphans.len());
+        let mut by_writer: BTreeMap<String, Vec<(usize, i64)>> = BTreeMap::new();
         for (index, writer, seq) in orphans {
-            let fresh = self.identity.next(table);
-            taken.insert(index, fresh);
-            updates.push(Update {
-                collection: rows_of(table),
-                // One index answers this; with the `_id` besides some servers read all rows.
-                filter: doc! { "w": writer, "s": seq },
-                change: Change::Set(doc! { "w": &self.identity.id, "s": fresh.cast_signed() }),
-            });
+            by_writer.entry(writer).or_default().push((index, seq));
         }
-        tracing::info!(
-            writer_id = self.identity.id,
-            rows = updates.len(),
-            table = table.as_str(),
-            "rows of an interrupted write are taken over"
-        );
-        many::run(self.store, &updates).await?;
+        for (writer, rows) in by_writer {
+            tracing::info!(
+                writer_id = self.identity.id,
+                from = writer,
+                rows = rows.len(),
+                table = table.as_str(),
+                "rows of an interrupted write are taken over"
+            );
+            for part in rows.chunks(self.store.tuning().rows_a_claim.unwrap_or(IDS)) {
+                let first = self.identity.reserve(table, part.len());
+                taken.extend(part.iter().map(|(index, _)| *index).zip(first..));
+                let seqs: Vec<Bson> = part.iter().map(|&(_, seq)| seq.into()).collect();
+                // One index answers this; with the `_id` besides some servers read all rows.
+                let filter = doc! { "w": &writer, "s": { "$in": seqs.clone() } };
+                let fresh = doc! {
+                    "$add": [first.cast_signed(), { "$indexOfArray": [seqs, "$s"] }],
+                };
+                let change = doc! { "w": { "$literal": &self.identity.id }, "s": fresh };
+                let rows = self.store.documents(rows_of(table));
+                answer(rows.update_many(filter, vec![doc! { "$set": change }])).await?;
+            }
+        }
         Ok(())
     }
 }

@@ -63,12 +63,16 @@ pub(crate) struct WriterDoc {
     pub(crate) committed: Sequences,
     #[serde(default)]
     pub(crate) fenced: bool,
+    /// Signs of life given; see `pulse`.
+    #[serde(default)]
+    pub(crate) beats: i64,
 }
 
-/// How far another writer's rows are proven.
-#[derive(Debug, Clone, Copy)]
+/// How far another writer's rows are proven. Two that differ are a sign of life between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) committed: Sequences,
+    beats: i64,
     /// `committed` will never rise again.
     pub(crate) is_final: bool,
 }
@@ -81,8 +85,17 @@ impl Progress {
             fleet_event: 0,
             rejected: 0,
         },
+        beats: 0,
         is_final: true,
     };
+
+    fn of(writer: &WriterDoc) -> Self {
+        Self {
+            committed: writer.committed,
+            beats: writer.beats,
+            is_final: writer.fenced,
+        }
+    }
 }
 
 /// A living identity: its name, its counters, and the server's clock when it began.
@@ -123,6 +136,7 @@ impl Identity {
             begun: drawn.now,
             committed: Sequences::default(),
             fenced: false,
+            beats: 0,
         };
         let writers = store.collection::<WriterDoc>(WRITERS);
         match within(writers.insert_one(&writer)).await? {
@@ -149,9 +163,15 @@ impl Identity {
 
     /// Gives the next number of a table; never the same again.
     pub(crate) fn next(&mut self, table: LakeTable) -> u64 {
+        self.reserve(table, 1)
+    }
+
+    /// Gives the next `count` numbers of a table, which follow one another, and returns the first.
+    pub(crate) fn reserve(&mut self, table: LakeTable, count: usize) -> u64 {
         let given = self.given.of_mut(table);
-        *given += 1;
-        given.cast_unsigned()
+        let first = given.cast_unsigned() + 1;
+        *given = given.saturating_add_unsigned(count as u64);
+        first
     }
 
     /// Gives the next place in the order stored.
@@ -204,11 +224,7 @@ pub(crate) async fn progress(store: &Store, ids: &[&str]) -> Outcome<HashMap<Str
         .collect();
     while answer(found.advance()).await? {
         let writer = found.deserialize_current()?;
-        let progress = Progress {
-            committed: writer.committed,
-            is_final: writer.fenced,
-        };
-        known.insert(writer.id, progress);
+        known.insert(writer.id.clone(), Progress::of(&writer));
     }
     Ok(known)
 }
@@ -226,10 +242,7 @@ pub(crate) async fn fence(store: &Store, id: &str, by: &str) -> Outcome<Progress
     )
     .await?;
     tracing::info!(writer_id = id, by, "took over from a writer of the store");
-    Ok(fenced.map_or(Progress::GONE, |writer| Progress {
-        committed: writer.committed,
-        is_final: true,
-    }))
+    Ok(fenced.map_or(Progress::GONE, |writer| Progress::of(&writer)))
 }
 
 /// The identities of one pipeline: the living one, and those it gave up.

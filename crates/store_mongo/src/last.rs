@@ -15,7 +15,7 @@ use mongodb::bson::{doc, serialize_to_document};
 use crate::database::{LAST_BY_DELIVERER, LAST_POSITIONS, Store};
 use crate::error::{Failure, Outcome};
 use crate::key;
-use crate::many::{self, Change, Update};
+use crate::many::{self, Update};
 use crate::rows::PositionRow;
 
 type Greatest<'a> = HashMap<&'a str, (RecencyKey, &'a Position)>;
@@ -82,6 +82,6 @@ fn update(
     Ok(Update {
         collection,
         filter: doc! { "_id": id },
-        change: Change::ComputeOrInsert(doc! { "$replaceWith": greater }),
+        stage: doc! { "$replaceWith": greater },
     })
 }

@@ -34,6 +34,7 @@ mod lease;
 mod many;
 mod open;
 mod page;
+mod pulse;
 mod purge;
 mod reader;
 mod rows;

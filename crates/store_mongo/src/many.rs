@@ -23,21 +23,13 @@ const STATEMENTS: usize = 1_000;
 /// Commands under way at once.
 const COMMANDS: usize = 2;
 
-/// What an update does to the document it finds.
-#[derive(Debug, Clone)]
-pub(crate) enum Change {
-    /// Replaces it by what this stage of a pipeline makes of it, or of nothing when none is found.
-    ComputeOrInsert(Document),
-    /// Sets these fields, when one is found.
-    Set(Document),
-}
-
-/// One guarded update.
+/// One guarded update: a document is replaced by what a stage of a pipeline makes of it, or of nothing when
+/// none is found.
 #[derive(Debug, Clone)]
 pub(crate) struct Update {
     pub(crate) collection: &'static str,
     pub(crate) filter: Document,
-    pub(crate) change: Change,
+    pub(crate) stage: Document,
 }
 
 /// Runs updates and returns the indexes of those that were to insert a document whose `_id` exists.
@@ -73,23 +65,13 @@ async fn bulk(store: &Store, updates: &[Update], part: &[usize]) -> Outcome<Vec<
         .iter()
         .map(|&index| {
             let update = &updates[index];
-            let namespace = Namespace::new(store.database().name(), update.collection);
-            let filter = update.filter.clone();
-            match &update.change {
-                Change::ComputeOrInsert(stage) => UpdateOneModel::builder()
-                    .namespace(namespace)
-                    .filter(filter)
-                    .update(vec![stage.clone()])
-                    .upsert(true)
-                    .build()
-                    .into(),
-                Change::Set(fields) => UpdateOneModel::builder()
-                    .namespace(namespace)
-                    .filter(filter)
-                    .update(doc! { "$set": fields.clone() })
-                    .build()
-                    .into(),
-            }
+            UpdateOneModel::builder()
+                .namespace(Namespace::new(store.database().name(), update.collection))
+                .filter(update.filter.clone())
+                .update(vec![update.stage.clone()])
+                .upsert(true)
+                .build()
+                .into()
         })
         .collect();
     let written = store
@@ -141,14 +123,8 @@ async fn command(
     let statements: Vec<Bson> = part
         .iter()
         .map(|&index| {
-            let filter = updates[index].filter.clone();
-            let statement = match &updates[index].change {
-                Change::ComputeOrInsert(stage) => {
-                    doc! { "q": filter, "u": [stage.clone()], "upsert": true }
-                }
-                Change::Set(fields) => doc! { "q": filter, "u": { "$set": fields.clone() } },
-            };
-            Bson::Document(statement)
+            let Update { filter, stage, .. } = &updates[index];
+            Bson::Document(doc! { "q": filter.clone(), "u": [stage.clone()], "upsert": true })
         })
         .collect();
     let concern = serialize_to_bson(&store.tuning().durable())

@@ -29,6 +29,10 @@ pub struct Tuning {
     pub ignore_fences: bool,
     /// Lets one server acknowledge a write before its journal has it: a negative control.
     pub acknowledge_early: bool,
+    /// Gives no signs of life, as a process that was stopped.
+    pub silent: bool,
+    /// Takes fewer rows over by one command: a negative control.
+    pub rows_a_claim: Option<usize>,
     /// Called with the name and the body of each command before it is sent.
     pub watch: Option<Arc<Watch>>,
     /// Called at each [`Point`]; the append goes on when its future is done.
@@ -41,6 +45,8 @@ impl fmt::Debug for Tuning {
             .field("bulk_write", &self.bulk_write)
             .field("ignore_fences", &self.ignore_fences)
             .field("acknowledge_early", &self.acknowledge_early)
+            .field("silent", &self.silent)
+            .field("rows_a_claim", &self.rows_a_claim)
             .finish_non_exhaustive()
     }
 }

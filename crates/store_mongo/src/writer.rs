@@ -16,6 +16,7 @@ use crate::append::{append, move_cursor};
 use crate::database::CURSORS;
 use crate::error::{Failure, Outcome};
 use crate::identity::Pipeline;
+use crate::pulse::Pulse;
 use crate::{MongoStore, database};
 
 /// Waits between attempts; the caller has its own, longer ones.
@@ -45,7 +46,12 @@ impl MongoStore {
             let store = &self.store;
             let mut identity = pipeline.take(store, &self.options.writer).await?;
             let skew = self.options.max_future_skew_us;
-            let outcome = append(store, &mut identity, pipeline, batch, skew).await;
+            let (pulse, id) = (Pulse::default(), identity.id.clone());
+            let outcome = tokio::select! {
+                biased;
+                outcome = append(store, &mut identity, pipeline, &pulse, batch, skew) => outcome,
+                fenced = pulse.beat(store, &id) => Err(fenced),
+            };
             match outcome {
                 Ok(counted) => {
                     appended = counted;

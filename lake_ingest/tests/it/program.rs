@@ -117,6 +117,50 @@ async fn queries_are_answered_and_bad_ones_explained() {
     assert!(err.contains("final.vehicle_position_data"), "{err}");
 }
 
+/// Two days of 2026, a run of both, a day that came late, and a lake that lost a file.
+#[tokio::test]
+async fn dates_are_compared_and_computed_anew() {
+    let data = tempfile::tempdir().unwrap();
+    store(data.path(), 86_395, 10).await;
+    let json = |arguments: &[&str]| {
+        let all = [&["--summary", "json"], arguments].concat();
+        let (code, out, err) = run(data.path(), &all);
+        let found: serde_json::Value = serde_json::from_str(&out).unwrap_or_default();
+        (code, found, err)
+    };
+    let number = |found: &serde_json::Value, pointer: &str| {
+        let number = found.pointer(pointer).and_then(serde_json::Value::as_u64);
+        number.unwrap_or_else(|| panic!("{pointer} of {found}"))
+    };
+    let (code, found, err) = json(&["--from", "2026-01-01", "--to", "2026-01-02"]);
+    assert_eq!(code, 0, "{err}");
+    for date in 0..2 {
+        assert_eq!(number(&found, &format!("/dates/{date}/store_rows")), 5);
+        assert_eq!(number(&found, &format!("/dates/{date}/lake_rows")), 5);
+        assert_eq!(number(&found, &format!("/dates/{date}/missing")), 0);
+    }
+    // Nothing changed, and yet that date is computed anew, and comes out the same.
+    let (_, found, _) = json(&["--once"]);
+    assert_eq!(
+        found.pointer("/models/0/outcome"),
+        Some(&"unchanged".into())
+    );
+    let (code, found, err) = json(&["--date", "2026-01-01"]);
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(found.pointer("/models/0/outcome"), Some(&"ran".into()));
+    assert_eq!(number(&found, "/models/0/partitions_unchanged"), 1);
+    assert_eq!(number(&found, "/models/0/partitions_written"), 0);
+
+    let day = data
+        .path()
+        .join("lake/raw/deliverer_location/event_date=2026-01-01");
+    std::fs::remove_dir_all(day).unwrap();
+    let (code, found, err) = json(&["--date", "2026-01-01"]);
+    assert!(code == 1 && err.contains("do not agree"), "{code} {err}");
+    assert_eq!(number(&found, "/dates/0/missing"), 5);
+    assert_eq!(found.pointer("/models/0"), None);
+}
+
 #[tokio::test]
 async fn models_run_alone() {
     let data = tempfile::tempdir().unwrap();
@@ -138,6 +182,8 @@ async fn wrong_settings_and_a_missing_store_have_their_exit_codes() {
         vec!["--lake", "s3://bucket//lake", "--once"],
         vec!["--s3-endpoint", "127.0.0.1:9000", "--once"],
         vec!["--once", "models"],
+        vec!["--date", "2026-13-01"],
+        vec!["--from", "2026-01-02", "--to", "2026-01-01"],
         vec!["--no-such-flag"],
     ] {
         let (code, _, err) = run(data.path(), &wrong);

@@ -245,3 +245,103 @@ fn a_slow_member_holds_the_place_and_nobody() {
     core.acknowledge(quick, [10]);
     assert_eq!(core.place(), 100_000);
 }
+
+/// What can happen to records that are sent with QoS 2.
+#[derive(Debug, Clone, Copy)]
+enum Exact {
+    Publish(u8),
+    /// A client is given so many records.
+    Give(u8, u8),
+    /// A client has one of those it was given.
+    Receive(u8, u8),
+    /// A client's session ends.
+    End(u8),
+    Persist,
+    /// The process dies: the place is the persisted one, the journal is as it was.
+    Crash,
+}
+
+fn exact() -> impl Strategy<Value = Exact> {
+    let client = || 0_u8..3;
+    prop_oneof![
+        3 => any::<u8>().prop_map(Exact::Publish),
+        6 => (client(), 0_u8..16).prop_map(|(client, count)| Exact::Give(client, count)),
+        9 => (client(), any::<u8>()).prop_map(|(client, which)| Exact::Receive(client, which)),
+        1 => client().prop_map(Exact::End),
+        1 => Just(Exact::Persist),
+        1 => Just(Exact::Crash),
+    ]
+}
+
+/// Gives records to clients as the steps say, and fails when one is given twice or the place passes one that is open.
+fn run_exact(steps: &[Exact]) {
+    let name = |client: u8| Arc::<str>::from(client.to_string());
+    let (mut core, mut end, mut persisted) = (Core::new(0, 0), 0, 0);
+    let mut given: BTreeSet<u64> = BTreeSet::new();
+    // What the journal knows.
+    let (mut bound, mut done) = (BTreeMap::<u64, Arc<str>>::new(), BTreeSet::new());
+    for step in steps {
+        match *step {
+            Exact::Publish(count) => end += u64::from(count % 32),
+            Exact::Give(client, count) => {
+                for _ in 0..count {
+                    let seq = core.position();
+                    if seq == end || core.pass_settled(seq) {
+                        continue;
+                    }
+                    assert!(given.insert(seq), "record {seq} was given before");
+                    bound.insert(seq, name(client));
+                    core.pass(seq);
+                    core.bind(seq, &name(client));
+                }
+            }
+            Exact::Receive(client, which) => {
+                let own = core.bound_to(&name(client));
+                if let Some(at) = usize::from(which).checked_rem(own.len()) {
+                    assert!(core.unbind(own[at], &name(client)));
+                    assert!(!core.unbind(own[at], &name(client)));
+                    bound.remove(&own[at]);
+                    done.insert(own[at]);
+                }
+            }
+            Exact::End(client) => {
+                done.extend(core.bound_to(&name(client)));
+                bound.retain(|_, of| *of != name(client));
+                core.let_go(&name(client));
+            }
+            Exact::Persist => persisted = core.place(),
+            Exact::Crash => {
+                core = Core::new(persisted, end);
+                core.restore(bound.clone(), done.clone());
+            }
+        }
+        let open = bound.keys().next().copied().unwrap_or(end);
+        assert!(core.place() <= open, "the place passed {open}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn with_qos_2_each_record_is_given_once_through_crashes(
+        steps in proptest::collection::vec(exact(), 1..300),
+    ) {
+        run_exact(&steps);
+    }
+}
+
+#[test]
+fn forgetting_what_was_sent_is_noticed() {
+    let steps = [
+        Exact::Publish(20),
+        Exact::Give(0, 10),
+        Exact::Crash,
+        Exact::Give(1, 10),
+    ];
+    sabotage::FORGETS_WHAT_WAS_SENT.set(true);
+    let twice = std::panic::catch_unwind(|| run_exact(&steps));
+    sabotage::FORGETS_WHAT_WAS_SENT.set(false);
+    assert!(twice.is_err());
+    run_exact(&steps);
+}

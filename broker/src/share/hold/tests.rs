@@ -14,14 +14,16 @@ use crate::session::Options;
 #[tokio::test]
 async fn who_waits_for_nobody_is_known() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, report) = Log::open(Arc::new(RealDisk), LogConfig::new(dir.path())).unwrap();
+    let (log, report) =
+        Log::open(Arc::new(RealDisk), LogConfig::new(dir.path().join("log"))).unwrap();
     let metrics = ShareMetrics {
         groups: Gauge::default(),
         members: Gauge::default(),
         redelivered: Counter::default(),
     };
     let hold = Hold::new(&["g".to_owned(), "h".to_owned()]);
-    let groups = Groups::open(&log, report.next, &hold, metrics);
+    let state = crate::share::tests::state(&log, &dir.path().join("state"));
+    let groups = Groups::open(&log, &state, report.next, &hold, metrics);
     assert!(groups.abandoned().is_empty(), "nothing waits yet");
     let mut batch = RecordBatch::new();
     let head = RecordHead {

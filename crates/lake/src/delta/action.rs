@@ -122,7 +122,7 @@ pub(super) struct Txn {
 }
 
 /// One line: one of these is there. Kinds not listed do not change what is live.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]

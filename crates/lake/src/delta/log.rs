@@ -1,24 +1,18 @@
-//! The log of one table: replayed into a snapshot, extended by commits.
+//! The log of one table: read into a snapshot, extended by commits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use model::UtcMicros;
-use model::content_hash::ContentHash;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::action::{Add, Format, Line, Metadata, Protocol, Remove, Txn};
-use super::schema::schema_string;
-use crate::entity::TableSchema;
+use super::action::Line;
+use super::commit::{Commit, Committed, text};
+use super::properties::LogPolicy;
+use super::snapshot::Snapshot;
 use crate::error::LakeError;
 use crate::storage::{Creation, ObjectKey, Storage};
-
-/// Readers and writers of these versions understand all this lake writes.
-const PROTOCOL: Protocol = Protocol {
-    min_reader_version: 1,
-    min_writer_version: 2,
-};
 
 /// How often a commit is tried when others keep taking the version.
 const MAX_ATTEMPTS: u32 = 20;
@@ -28,65 +22,6 @@ const MAX_ATTEMPTS: u32 = 20;
 pub struct Table {
     storage: Arc<dyn Storage>,
     folder: ObjectKey,
-}
-
-/// A table as of one version.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The number of commits, that is, the version of the next one. 0: there is no table yet.
-    pub commits: u64,
-    /// The table itself; there is one from the first commit on.
-    pub metadata: Option<Metadata>,
-    /// The live files by path.
-    pub files: BTreeMap<String, Add>,
-    /// The last version of each application transaction.
-    pub transactions: BTreeMap<String, i64>,
-}
-
-impl Snapshot {
-    /// Tells whether the table exists.
-    pub fn exists(&self) -> bool {
-        self.commits > 0
-    }
-
-    /// Returns the rows the live files state; those without a count add nothing.
-    pub fn rows(&self) -> u64 {
-        self.files.values().filter_map(Add::rows).sum()
-    }
-
-    /// Returns the bytes of the live files.
-    pub fn bytes(&self) -> u64 {
-        self.files.values().map(|add| add.size).sum()
-    }
-}
-
-/// What a commit changes.
-#[derive(Debug, Clone)]
-pub struct Commit<'a> {
-    /// Named in the history, for example `WRITE`.
-    pub operation: &'static str,
-    /// The schema the table shall have.
-    pub schema: &'a TableSchema,
-    /// When, by the caller's clock.
-    pub now: UtcMicros,
-    /// New files.
-    pub adds: Vec<Add>,
-    /// Paths that are no longer live.
-    pub removes: Vec<String>,
-    /// Application transactions recorded with it.
-    pub transactions: Vec<(String, i64)>,
-    /// Whether the commit is done already when its first transaction was recorded with this version or a
-    /// later one.
-    pub once: bool,
-}
-
-/// What became of a commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Committed {
-    /// This call made it.
-    Now,
-    /// An earlier one had: nothing was written.
-    Before,
 }
 
 impl Table {
@@ -100,6 +35,10 @@ impl Table {
         &self.folder
     }
 
+    pub(super) fn storage(&self) -> &dyn Storage {
+        self.storage.as_ref()
+    }
+
     /// Returns the key of a file by the path its log has.
     ///
     /// # Errors
@@ -110,22 +49,50 @@ impl Table {
             .ok_or_else(|| self.wrong(0, format!("the path {path:?} is not below the table")))
     }
 
-    /// Reads the log from its beginning.
+    /// Reads the log: the newest checkpoint that is whole, and the commits since.
     ///
     /// # Errors
     /// [`LakeError::Storage`], or [`LakeError::Log`] when the log is damaged or not of this kind.
     pub async fn load(&self) -> Result<Snapshot, LakeError> {
-        let mut snapshot = Snapshot::default();
+        let mut from = None;
+        let pointer = self.pointer().await?;
+        if let Some(Some(pointer)) = &pointer {
+            from = self.read_checkpoint(pointer.version).await?;
+        }
+        if from.is_none() && pointer.is_some() {
+            from = self.newest_checkpoint().await?;
+        }
+        let mut snapshot = from.unwrap_or_default();
         self.refresh(&mut snapshot).await?;
-        if !snapshot.exists() {
-            let log = self.folder.join("_delta_log");
-            let log = log.ok_or_else(|| self.wrong(0, "the folder has no name".to_owned()))?;
-            if let Some(first) = self.storage.list(&log).await?.first() {
-                let detail = format!("it begins at {} and not at its first commit", first.key);
-                return Err(self.wrong(0, detail));
-            }
+        if snapshot.exists() {
+            return Ok(snapshot);
+        }
+        // There is no first commit. Either there is no table yet, or its log was cleaned up and what names its
+        // checkpoint is gone.
+        if let Some(mut snapshot) = self.newest_checkpoint().await? {
+            self.refresh(&mut snapshot).await?;
+            return Ok(snapshot);
+        }
+        let listed = self.listed().await?;
+        if let Some((key, _)) = listed.commits.values().next() {
+            let detail = format!("it begins at {key} and not at its first commit");
+            return Err(self.wrong(0, detail));
+        }
+        if listed.others > 0 || !listed.checkpoints.is_empty() {
+            let detail = "it has neither a commit nor a checkpoint that can be read";
+            return Err(self.wrong(0, detail.to_owned()));
         }
         Ok(snapshot)
+    }
+
+    /// Reads the newest checkpoint that is whole, whatever names it.
+    async fn newest_checkpoint(&self) -> Result<Option<Snapshot>, LakeError> {
+        for version in self.listed().await?.checkpoints.into_keys().rev() {
+            if let Some(snapshot) = self.read_checkpoint(version).await? {
+                return Ok(Some(snapshot));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads the commits that came after a snapshot.
@@ -135,7 +102,8 @@ impl Table {
     pub async fn refresh(&self, snapshot: &mut Snapshot) -> Result<(), LakeError> {
         while let Some(content) = self.read_commit(snapshot.commits).await? {
             for line in self.lines(snapshot.commits, &content)? {
-                self.apply(snapshot, line)?;
+                let applied = snapshot.apply(line);
+                applied.map_err(|detail| self.wrong(snapshot.commits, detail))?;
             }
             snapshot.commits += 1;
         }
@@ -145,7 +113,7 @@ impl Table {
     /// Returns the partition values whose rows changed in the commits from version `from` on.
     ///
     /// # Errors
-    /// As [`Table::load`].
+    /// As [`Table::load`]; [`LakeError::Log`] also when one of the commits is gone into a checkpoint.
     pub async fn changed_since(
         &self,
         from: u64,
@@ -173,7 +141,8 @@ impl Table {
         Ok(changed)
     }
 
-    /// Commits, whatever others commit meanwhile, and leaves `snapshot` at the result.
+    /// Commits, whatever others commit meanwhile, and leaves `snapshot` at the result. Writes a checkpoint when the
+    /// table's properties say that one is due.
     ///
     /// # Errors
     /// As [`Table::load`], and [`LakeError::Contended`]. The commit may have been made then; making it again
@@ -183,15 +152,72 @@ impl Table {
         snapshot: &mut Snapshot,
         commit: &Commit<'_>,
     ) -> Result<Committed, LakeError> {
+        let content = |snapshot: &Snapshot| {
+            if commit.once && commit.is_recorded(snapshot) {
+                return Ok(None);
+            }
+            commit.render(self.folder.as_str(), snapshot).map(Some)
+        };
+        self.extend(snapshot, commit.now, content).await
+    }
+
+    /// Sets how the table's log is kept short, unless that is so already or there is no table yet.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub async fn set_policy(
+        &self,
+        snapshot: &mut Snapshot,
+        policy: LogPolicy,
+        now: UtcMicros,
+    ) -> Result<Committed, LakeError> {
+        let content = |snapshot: &Snapshot| {
+            let Some(mut metadata) = snapshot.metadata.clone() else {
+                return Ok(None);
+            };
+            if LogPolicy::of(Some(&metadata)) == policy {
+                return Ok(None);
+            }
+            policy.put(&mut metadata.configuration);
+            let info = json!({
+                "timestamp": now.as_micros() / 1_000,
+                "operation": "SET TBLPROPERTIES",
+                "operationParameters": { "properties": metadata.configuration },
+            });
+            let lines = [
+                Line {
+                    commit_info: Some(info),
+                    ..Line::default()
+                },
+                Line {
+                    meta_data: Some(metadata),
+                    ..Line::default()
+                },
+            ];
+            text(&lines).map(Some)
+        };
+        self.extend(snapshot, now, content).await
+    }
+
+    /// Adds a version to the log; `content` is asked what it holds, or `None` when nothing is left to be done.
+    async fn extend(
+        &self,
+        snapshot: &mut Snapshot,
+        now: UtcMicros,
+        content: impl Fn(&Snapshot) -> Result<Option<Bytes>, String>,
+    ) -> Result<Committed, LakeError> {
         for _ in 0..MAX_ATTEMPTS {
             self.refresh(snapshot).await?;
-            if commit.once && is_recorded(snapshot, commit) {
+            let version = snapshot.commits;
+            let content = content(snapshot).map_err(|detail| self.wrong(version, detail))?;
+            let Some(content) = content else {
                 return Ok(Committed::Before);
-            }
-            let content = self.render(snapshot, commit)?;
-            let key = self.commit_key(snapshot.commits)?;
+            };
+            let key = self.commit_key(version)?;
             if self.storage.put_if_absent(&key, content).await? == Creation::Created {
+                self.still_the_end(version).await?;
                 self.refresh(snapshot).await?;
+                self.keep_short(snapshot, now).await;
                 return Ok(Committed::Now);
             }
         }
@@ -201,133 +227,17 @@ impl Table {
         })
     }
 
-    fn render(&self, snapshot: &Snapshot, commit: &Commit<'_>) -> Result<Bytes, LakeError> {
-        let millis = commit.now.as_micros() / 1_000;
-        let mut lines = vec![Line {
-            commit_info: Some(json!({
-                "timestamp": millis,
-                "operation": commit.operation,
-                "operationParameters": {
-                    "mode": if commit.removes.is_empty() { "Append" } else { "Overwrite" },
-                },
-                "engineInfo": concat!("lastmile/", env!("CARGO_PKG_VERSION")),
-            })),
-            ..Line::default()
-        }];
-        if !snapshot.exists() {
-            lines.push(Line {
-                protocol: Some(PROTOCOL),
-                ..Line::default()
-            });
-        }
-        let metadata = self.metadata(snapshot, commit, millis)?;
-        if snapshot.metadata.as_ref() != Some(&metadata) {
-            lines.push(Line {
-                meta_data: Some(metadata),
-                ..Line::default()
-            });
-        }
-        lines.extend(commit.transactions.iter().map(|(app_id, version)| Line {
-            txn: Some(Txn {
-                app_id: app_id.clone(),
-                version: *version,
-                last_updated: Some(millis),
-            }),
-            ..Line::default()
-        }));
-        let gone = commit.removes.iter();
-        lines.extend(
-            gone.filter_map(|path| snapshot.files.get(path))
-                .map(|add| Line {
-                    remove: Some(Remove {
-                        path: add.path.clone(),
-                        deletion_timestamp: Some(millis),
-                        data_change: true,
-                        extended_file_metadata: Some(true),
-                        partition_values: Some(add.partition_values.clone()),
-                        size: Some(add.size),
-                    }),
-                    ..Line::default()
-                }),
-        );
-        lines.extend(commit.adds.iter().map(|add| Line {
-            add: Some(add.clone()),
-            ..Line::default()
-        }));
-        let mut content = Vec::new();
-        for line in &lines {
-            serde_json::to_writer(&mut content, line)
-                .map_err(|e| self.wrong(snapshot.commits, e.to_string()))?;
-            content.push(b'\n');
-        }
-        Ok(content.into())
-    }
-
-    /// Returns the table's description: that of the snapshot with the schema of the commit.
-    fn metadata(
-        &self,
-        snapshot: &Snapshot,
-        commit: &Commit<'_>,
-        millis: i64,
-    ) -> Result<Metadata, LakeError> {
-        let schema_string = schema_string(commit.schema).map_err(|column| {
-            let detail = format!("the column {column} has a type without a name in Delta");
-            self.wrong(snapshot.commits, detail)
-        })?;
-        let partitions = commit.schema.partitions.iter();
-        let partition_columns: Vec<_> = partitions.map(|field| field.name().clone()).collect();
-        let Some(mut metadata) = snapshot.metadata.clone() else {
-            return Ok(Metadata {
-                id: guid(self.folder.as_str(), millis),
-                format: Format {
-                    provider: "parquet".to_owned(),
-                    options: BTreeMap::new(),
-                },
-                schema_string,
-                partition_columns,
-                configuration: BTreeMap::new(),
-                created_time: Some(millis),
-            });
-        };
-        if metadata.partition_columns != partition_columns {
-            let detail = format!(
-                "it is partitioned by {:?} and this version by {partition_columns:?}",
-                metadata.partition_columns
-            );
-            return Err(self.wrong(snapshot.commits, detail));
-        }
-        // Compared as JSON: another engine may have written the same schema with other spacing.
-        let as_json = |text: &str| serde_json::from_str::<Value>(text).ok();
-        if as_json(&metadata.schema_string) != as_json(&schema_string) {
-            metadata.schema_string = schema_string;
-        }
-        Ok(metadata)
-    }
-
-    fn apply(&self, snapshot: &mut Snapshot, line: Line) -> Result<(), LakeError> {
-        if let Some(protocol) = line.protocol {
-            let Protocol {
-                min_reader_version: reader,
-                min_writer_version: writer,
-            } = protocol;
-            if reader > PROTOCOL.min_reader_version || writer > PROTOCOL.min_writer_version {
-                let detail = format!("it needs reader {reader} and writer {writer}");
-                return Err(self.wrong(snapshot.commits, detail));
+    /// Sees that a version just created is part of the log. It is not when this process slept for so long that the
+    /// version was made and cleaned up meanwhile: the name was free again, and nobody will read what has it now.
+    async fn still_the_end(&self, version: u64) -> Result<(), LakeError> {
+        match self.pointer().await?.flatten() {
+            Some(newest) if newest.version > version => {
+                let newest = newest.version;
+                let detail = format!("others have come to {newest}, and cleaned up, meanwhile");
+                Err(self.wrong(version, detail))
             }
+            _ => Ok(()),
         }
-        if let Some(metadata) = line.meta_data {
-            snapshot.metadata = Some(metadata);
-        }
-        if let Some(txn) = line.txn {
-            snapshot.transactions.insert(txn.app_id, txn.version);
-        }
-        if let Some(remove) = line.remove {
-            snapshot.files.remove(&remove.path);
-        }
-        if let Some(add) = line.add {
-            snapshot.files.insert(add.path.clone(), add);
-        }
-        Ok(())
     }
 
     fn lines(&self, version: u64, content: &[u8]) -> Result<Vec<Line>, LakeError> {
@@ -345,43 +255,18 @@ impl Table {
     }
 
     fn commit_key(&self, version: u64) -> Result<ObjectKey, LakeError> {
-        self.key(&format!("_delta_log/{version:020}.json"))
+        self.log_key(&format!("{version:020}.json"))
     }
 
-    fn wrong(&self, version: u64, detail: String) -> LakeError {
+    pub(super) fn log_key(&self, name: &str) -> Result<ObjectKey, LakeError> {
+        self.key(&format!("_delta_log/{name}"))
+    }
+
+    pub(super) fn wrong(&self, version: u64, detail: String) -> LakeError {
         LakeError::Log {
             table: self.folder.to_string(),
             version,
             detail,
         }
     }
-}
-
-fn is_recorded(snapshot: &Snapshot, commit: &Commit<'_>) -> bool {
-    commit
-        .transactions
-        .first()
-        .is_some_and(|(app_id, version)| {
-            let recorded = snapshot.transactions.get(app_id);
-            recorded.is_some_and(|recorded| recorded >= version)
-        })
-}
-
-/// Makes a GUID out of what no two tables share.
-fn guid(folder: &str, millis: i64) -> String {
-    let hash = |salt: &[u8]| {
-        ContentHash::default()
-            .chain(salt)
-            .chain(folder.as_bytes())
-            .chain(&millis.to_le_bytes())
-            .finish()
-    };
-    let bits = (u128::from(hash(b"high")) << 64) | u128::from(hash(b"low"));
-    // Version 8, "custom", and the variant of RFC 9562.
-    let bits = bits & !(0xf << 76) | (0x8 << 76);
-    let bits = bits & !(0x3 << 62) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    let cut = |from, to| hex.get(from..to).unwrap_or_default();
-    let pieces = [cut(0, 8), cut(8, 12), cut(12, 16), cut(16, 20), cut(20, 32)];
-    pieces.join("-")
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a row is deleted only when its window is `Verified` in the store, and its files were read back once more
 //! in this very run, right before: a lake that has lost or damaged a file since keeps its rows in the store. The store
-//! itself refuses windows that are not verified.
+//! itself refuses windows that are not verified. It begins when every table of the run is offloaded.
 //!
 //! There is no record of what was purged: the first row the store still has tells. So a run that dies in between is
 //! gone on with by the next.
@@ -12,10 +12,11 @@
 
 use std::collections::BTreeMap;
 
-use store::{Window, WindowState, WriterProgress};
+use model::{FleetEvent, Position, Reject};
+use store::{ErrorKind, LakeTable, Window, WindowState, WriterProgress};
 
 use super::window::{RawTable, Tracker, WINDOW_TAG};
-use super::{Offload, Step};
+use super::{Offload, Step, Summary, Target, writers_of};
 use crate::delta::{Add, Snapshot};
 use crate::entity::LakeRow;
 use crate::error::LakeError;
@@ -58,8 +59,67 @@ fn bounds(add: &Add) -> Option<(u64, u64)> {
 }
 
 impl Offload {
+    /// Deletes the rows of windows that were written at or before `until_ms`, table by table. One whose files do not
+    /// read back does not keep the others from it.
+    ///
+    /// # Errors
+    /// The first failure, once every table had its turn.
+    pub(super) async fn purge(
+        &self,
+        targets: &[Target],
+        until_ms: i64,
+        progress: &mut Tracker<'_>,
+        summary: &mut Summary,
+    ) -> Result<(), LakeError> {
+        let mut outcome = Ok(());
+        for (table, summary) in LakeTable::ALL.into_iter().zip(&mut summary.tables) {
+            let writers = writers_of(targets, table);
+            let purged = &mut summary.purged_rows;
+            let done = match table {
+                LakeTable::DelivererLocation => {
+                    self.purge_table::<Position>(&writers, until_ms, progress, purged)
+                        .await
+                }
+                LakeTable::FleetEvent => {
+                    self.purge_table::<FleetEvent>(&writers, until_ms, progress, purged)
+                        .await
+                }
+                LakeTable::Rejected => {
+                    self.purge_table::<Reject>(&writers, until_ms, progress, purged)
+                        .await
+                }
+            };
+            match done {
+                // A store or storage that is away is away for every table.
+                Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+                done => outcome = outcome.and(done),
+            }
+        }
+        outcome
+    }
+
+    async fn purge_table<R: LakeRow>(
+        &self,
+        writers: &[&WriterProgress],
+        until_ms: i64,
+        progress: &mut Tracker<'_>,
+        purged: &mut u64,
+    ) -> Result<(), LakeError> {
+        if writers.is_empty() {
+            return Ok(());
+        }
+        let mut table = self.raw_table::<R>();
+        table.snapshot = table.delta.load().await?;
+        for writer in writers {
+            *purged += self
+                .purge_writer(&table, writer, until_ms, progress)
+                .await?;
+        }
+        Ok(())
+    }
+
     /// Deletes a writer's rows of windows that were written at or before `until_ms`; returns how many went.
-    pub(super) async fn purge_writer<R: LakeRow>(
+    async fn purge_writer<R: LakeRow>(
         &self,
         table: &RawTable<R>,
         writer: &WriterProgress,

@@ -79,20 +79,25 @@ fn transaction(window: &Window) -> String {
 }
 
 impl Offload {
+    /// Names a table of raw; nothing is read yet.
+    pub(super) fn raw_table<R: LakeRow>(&self) -> RawTable<R> {
+        let entity = R::entity();
+        let folder = ObjectKey::new(entity.folder()).expect("a table's name is a plain word");
+        RawTable {
+            entity,
+            schema: entity.schema(),
+            snapshot: Snapshot::default(),
+            delta: Table::new(self.storage.clone(), folder),
+        }
+    }
+
     pub(super) async fn offload_table<R: LakeRow>(
         &self,
         writers: &[&WriterProgress],
         progress: &mut Tracker<'_>,
     ) -> Result<TableSummary, LakeError> {
-        let entity = R::entity();
-        let folder = ObjectKey::new(entity.folder()).expect("a table's name is a plain word");
-        let delta = Table::new(self.storage.clone(), folder);
-        let mut table = RawTable {
-            entity,
-            schema: entity.schema(),
-            snapshot: Snapshot::default(),
-            delta,
-        };
+        let mut table = self.raw_table::<R>();
+        let entity = table.entity;
         let mut summary = TableSummary {
             table: entity.table.as_str().to_owned(),
             ..TableSummary::default()
@@ -106,13 +111,6 @@ impl Offload {
                 .offload_writer(&mut table, writer, progress, &mut summary)
                 .await?;
             summary.lag_rows += writer.committed.saturating_sub(reached);
-        }
-        if let Some(purge_after_us) = self.config.purge_after_us {
-            let until_us = self.clock.now().as_micros().saturating_sub(purge_after_us);
-            for writer in writers {
-                let purged = self.purge_writer(&table, writer, until_us / 1_000, progress);
-                summary.purged_rows += purged.await?;
-            }
         }
         Ok(summary)
     }

@@ -21,13 +21,17 @@ static BUCKETS: AtomicU32 = AtomicU32::new(0);
 /// test as skipped.
 pub(crate) fn moto(test: &str) -> Option<(String, String)> {
     let Some(moto) = MOTO.get_or_init(start) else {
-        let why = "needs Python with moto; run tools/install.sh";
-        // Past the test harness's capture, so that it is seen whether the test passes or not.
-        drop(writeln!(std::io::stderr(), "SKIPPED {test}: {why}"));
+        skipped(test, "needs Python with moto; run tools/install.sh");
         return None;
     };
     let number = BUCKETS.fetch_add(1, Ordering::Relaxed);
     Some((moto.endpoint.clone(), format!("bucket-{number}")))
+}
+
+/// Reports a test as skipped.
+pub(crate) fn skipped(test: &str, why: &str) {
+    // Past the test harness's capture, so that it is seen whether the test passes or not.
+    drop(writeln!(std::io::stderr(), "SKIPPED {test}: {why}"));
 }
 
 /// Returns the Python the tests use.

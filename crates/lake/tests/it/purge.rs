@@ -130,3 +130,30 @@ async fn rows_the_lake_lost_or_damaged_since_stay_in_the_store() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_table_that_does_not_read_back_holds_no_other_up() {
+    let mut world = world();
+    world.store(0, 60);
+    world.run(None).await.unwrap();
+    let table = world.table(LakeTable::DelivererLocation);
+    let snapshot = table.load().await.unwrap();
+    for path in snapshot.files.keys() {
+        let key = table.key(path).unwrap();
+        world.storage.delete(&key).await.unwrap();
+    }
+    world.store(60, 20);
+    world.run(None).await.unwrap_err();
+    for table in LakeTable::ALL {
+        let rows = world.snapshot(table).await.rows();
+        let stored = if table == LakeTable::DelivererLocation {
+            80
+        } else {
+            20
+        };
+        assert_eq!(rows, stored, "{table:?} was not offloaded");
+    }
+    let state = world.source.state.lock().unwrap();
+    let gone: BTreeSet<_> = state.purged.iter().map(|(table, _, _)| *table).collect();
+    assert_eq!(gone, BTreeSet::from(["fleet_event", "rejected"]));
+}

@@ -5,6 +5,7 @@
 -- scope: partition
 -- order: delivery_state
 -- not_null: date, date_deliver, count_orders, count_distinct_deliverers
+-- nullable: delivery_state
 -- unique: date_deliver, delivery_state
 -- accepted: count_orders >= 0 AND count_distinct_deliverers >= 1
 -- same_rows: SELECT COUNT(*) FROM (SELECT DISTINCT event_date, delivery_state FROM treated.deliverer_location) AS states

@@ -1,10 +1,12 @@
 -- model: final.vehicle_position_data
--- about: Every position of every deliverer and vehicle, with the metres driven since its previous one.
+-- about: Every position of every deliverer and vehicle, with the metres driven since its previous one and that one's time.
 -- partition: date
 -- inputs: treated.deliverer_location
 -- scope: history
 -- order: vehicle_id, updated_at
 -- not_null: vehicle_id, updated_at, lat, lon, driven_meters, date
+-- nullable: previous_at
+-- accepted: (previous_at IS NULL AND driven_meters = 0) OR previous_at <= updated_at
 -- accepted: driven_meters >= 0 AND driven_meters <= 20015115
 -- accepted: CAST(updated_at AS DATE) = date
 -- same_rows: SELECT COUNT(*) FROM treated.deliverer_location
@@ -26,6 +28,7 @@ SELECT
         * SIN(RADIANS(lon - previous_lon) / 2) * SIN(RADIANS(lon - previous_lon) / 2)
     )))
   END AS driven_meters,
+  previous_at,
   date
 FROM (
   SELECT
@@ -41,6 +44,10 @@ FROM (
       PARTITION BY deliverer_id
       ORDER BY event_time, seq NULLS FIRST, lat, lon, writer_id, writer_seq
     ) AS previous_lon,
+    LAG(event_time) OVER (
+      PARTITION BY deliverer_id
+      ORDER BY event_time, seq NULLS FIRST, lat, lon, writer_id, writer_seq
+    ) AS previous_at,
     event_date AS date
   FROM treated.deliverer_location
 ) AS steps

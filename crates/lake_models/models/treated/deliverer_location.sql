@@ -4,7 +4,9 @@
 -- inputs: raw.deliverer_location
 -- scope: partition
 -- order: deliverer_id, event_time
--- not_null: deliverer_id, event_time, received_time, lat, lon, source, event_date
+-- not_null: deliverer_id, event_time, received_time, lat, lon, source, writer_id, writer_seq
+-- not_null: unknown_state, from_the_future, late, null_island, event_date
+-- nullable: order_id, delivery_state, speed_mps, heading_deg, accuracy_m, altitude_m, battery, seq
 -- unique: writer_id, writer_seq
 -- accepted: lat BETWEEN -90 AND 90
 -- accepted: lon BETWEEN -180 AND 180

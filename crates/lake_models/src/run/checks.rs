@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::Float64Type;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
@@ -59,16 +59,30 @@ pub(super) async fn all_hold(
                 let sql = format!("SELECT * FROM {RESULT} WHERE ({condition}) IS NOT TRUE");
                 (format!("accepted: {condition}"), sql)
             }
-            Check::SameRows(query) => {
-                let sql = format!("SELECT ({query}) AS expected, COUNT(*) AS rows FROM {RESULT}");
-                (format!("same_rows: {query}"), sql)
+            Check::References {
+                column,
+                table,
+                target,
+            } => {
+                let sql = format!(
+                    "SELECT * FROM {RESULT} WHERE \"{column}\" IS NOT NULL AND NOT EXISTS \
+                     (SELECT 1 FROM {table} AS target WHERE target.\"{target}\" = {RESULT}.\"{column}\")"
+                );
+                (format!("references: {column} -> {table}.{target}"), sql)
+            }
+            Check::Same { aggregate, query } => {
+                let sql = format!(
+                    "SELECT CAST(({query}) AS DOUBLE) AS expected, CAST({aggregate} AS DOUBLE) AS found \
+                     FROM {RESULT}"
+                );
+                (format!("same: {aggregate} == {query}"), sql)
             }
         };
         let frame = context.sql(&offending).await.map_err(failed)?;
         let frame = frame.limit(0, Some(NAMED_ROWS)).map_err(failed)?;
         let found = frame.collect().await.map_err(failed)?;
         let holds = match check {
-            Check::SameRows(_) => found.iter().all(counts_agree),
+            Check::Same { .. } => found.iter().all(agrees),
             _ => found.iter().all(|batch| batch.num_rows() == 0),
         };
         if !holds {
@@ -85,10 +99,15 @@ pub(super) async fn all_hold(
     Ok(())
 }
 
-fn counts_agree(batch: &RecordBatch) -> bool {
-    let count = |index: usize| batch.column(index).as_primitive_opt::<Int64Type>();
-    match (count(0), count(1)) {
-        (Some(expected), Some(rows)) => expected == rows,
-        _ => false,
-    }
+/// How far a sum of floating-point numbers may be from the same sum in another order, as a share of it.
+const TOLERANCE: f64 = 1e-9;
+
+/// Compares the two numbers of a row; an absent one is a sum of no rows, which is zero.
+fn agrees(batch: &RecordBatch) -> bool {
+    let numbers = [0, 1].map(|index| {
+        let column = batch.column(index).as_primitive_opt::<Float64Type>()?;
+        column.iter().next().flatten()
+    });
+    let [expected, found] = numbers.map(|number| number.unwrap_or(0.0));
+    (expected - found).abs() <= TOLERANCE * expected.abs()
 }

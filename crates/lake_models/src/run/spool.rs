@@ -13,12 +13,12 @@ use bytes::Bytes;
 use datafusion::prelude::{DataFrame, SessionContext, col};
 use futures_util::StreamExt;
 use lake::Lease;
-use lake::entity::TableSchema;
+use lake::entity::{TableSchema, instant};
 use lake::parquet_file::FileWriter;
 use model::content_hash::ContentHash;
 use tempfile::TempDir;
 
-use crate::declaration::Model;
+use crate::declaration::{Check, Model};
 use crate::error::ModelError;
 
 /// Rows handed to the encoder at once, counted from a partition's beginning, so that its pages do not depend on
@@ -135,9 +135,26 @@ impl Columns {
         for name in &model.order {
             schema.index_of(name).map_err(|_| lacks(name))?;
         }
+        if let Some(nullable) = &model.nullable {
+            let said = |name: &str| {
+                let never = model.checks.iter().any(
+                    |check| matches!(check, Check::NotNull(columns) if columns.iter().any(|c| c == name)),
+                );
+                never || nullable.iter().any(|c| c == name)
+            };
+            if let Some(field) = schema.fields().iter().find(|field| !said(field.name())) {
+                let detail = format!(
+                    "the column {} is neither not_null nor nullable",
+                    field.name()
+                );
+                return Err(wrong(detail));
+            }
+        }
         let plain = |field: &Field| {
             let holds = match field.data_type() {
                 DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+                DataType::Timestamp(..) => instant(),
+                holds if holds.is_integer() => DataType::Int64,
                 other => other.clone(),
             };
             Field::new(field.name(), holds, true)

@@ -5,6 +5,7 @@ mod bucket;
 mod models;
 #[path = "../../../lake/tests/it/moto.rs"]
 mod moto;
+mod oracle;
 mod queries;
 mod readers;
 mod world;

@@ -1,9 +1,11 @@
 //! A store and a lake in a temporary folder.
 
+use std::io::Read;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use formats::{Decoded, Message, decode};
 use lake::{Offload, OffloadConfig, Root};
 use lake_models::{Model, ModelError, ModelSummary, Rows, Runner, builtin, query};
 use model::{
@@ -90,6 +92,37 @@ impl World {
             ..Batch::default()
         };
         self.store.append(batch).await.unwrap();
+    }
+
+    /// Takes messages as the subscriber does.
+    pub(crate) async fn take(&self, topic: &str, payload: &str, received: &str) {
+        let mut decoded = Decoded::default();
+        let message = Message {
+            topic,
+            payload: payload.as_bytes(),
+            received_time: UtcMicros::parse(received).unwrap(),
+            log_seq: None,
+        };
+        decode(message, &mut decoded);
+        assert!(decoded.rejects.is_empty(), "{:?}", decoded.rejects.first());
+        self.append(decoded.records).await;
+    }
+
+    /// Takes the door2door sample.
+    pub(crate) async fn take_sample(&self, sample: &Path) {
+        let mut events = String::new();
+        let file = std::fs::File::open(sample).unwrap();
+        let mut file = flate2::read::MultiGzDecoder::new(file);
+        file.read_to_string(&mut events).unwrap();
+        let lines: Vec<_> = events.lines().collect();
+        for lines in lines.chunks(5_000) {
+            self.take(
+                "fleet/org-id/events",
+                &lines.join("\n"),
+                "2019-06-02T00:00:00Z",
+            )
+            .await;
+        }
     }
 
     pub(crate) async fn store(&self, positions: impl IntoIterator<Item = Position>) {

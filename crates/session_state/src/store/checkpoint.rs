@@ -155,7 +155,9 @@ impl Store {
         let clients = inner.image.clients.values();
         let clients = clients.map(|c| {
             let entries = c.incoming.len() + c.outgoing.len() + c.reading.done.len();
-            ENTITY_BYTES + 16 * entries as u64
+            let messages = c.outgoing.values().filter_map(|o| o.message.as_ref());
+            let messages: usize = messages.map(Bytes::len).sum();
+            ENTITY_BYTES + 16 * (entries + c.kept.len()) as u64 + messages as u64
         });
         let groups = inner.image.groups.values();
         let groups = groups.map(|group| ENTITY_BYTES + 16 * group.done.len() as u64);

@@ -10,3 +10,4 @@ mod purge;
 mod race;
 mod schema;
 mod server;
+mod takeover;

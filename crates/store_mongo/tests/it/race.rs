@@ -27,20 +27,21 @@ fn points() -> Batch {
 
 /// Holds appends up at a point until released.
 #[derive(Clone)]
-struct Gate {
-    reached: Arc<Notify>,
+pub(crate) struct Gate {
+    pub(crate) reached: Arc<Notify>,
     open: Arc<Semaphore>,
 }
 
 impl Gate {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             reached: Arc::default(),
             open: Arc::new(Semaphore::new(0)),
         }
     }
 
-    fn at(&self, held: Point) -> Tuning {
+    /// What is held up is as silent as a process that was stopped.
+    pub(crate) fn at(&self, held: Point) -> Tuning {
         let gate = self.clone();
         let stop = move |point| -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
             let gate = gate.clone();
@@ -53,11 +54,12 @@ impl Gate {
         };
         Tuning {
             stop: Some(Arc::new(stop)),
+            silent: true,
             ..Tuning::default()
         }
     }
 
-    fn release(&self) {
+    pub(crate) fn release(&self) {
         self.open.add_permits(1_000);
     }
 }

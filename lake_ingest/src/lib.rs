@@ -6,6 +6,8 @@
 //! Not done here: any decision about rows.
 
 mod job;
+mod last_run;
+mod logs;
 mod metrics;
 mod opening;
 mod print;
@@ -16,4 +18,4 @@ mod status;
 
 pub use program::LakeIngest;
 pub use s3::{S3Config, S3Settings};
-pub use settings::{Command, Config, Format, Settings, SummaryFormat};
+pub use settings::{Command, Config, Engine, Format, Settings, SummaryFormat};

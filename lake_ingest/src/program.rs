@@ -17,7 +17,7 @@ use crate::last_run::LastRun;
 use crate::metrics::Metrics;
 use crate::settings::{Command, Config, Format, Settings};
 use crate::status::{self, Status};
-use crate::{opening, print};
+use crate::{opening, print, query_server};
 
 /// The program.
 #[derive(Debug)]
@@ -63,6 +63,7 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
     async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         match &config.command {
             Some(Command::Query { sql, format }) => query(&config, &context, sql, *format).await,
+            Some(Command::Answer {}) => query_server::worker::answer(&config).await,
             Some(Command::Status { format }) => show_status(&config, &context, *format).await,
             Some(Command::Models {}) => {
                 let store = opening::now(&config.store, &context).await?;
@@ -190,6 +191,7 @@ async fn serve(config: Config, context: Context, mut held: Option<Held>) -> Resu
     // A wrong model folder is a wrong setting: say so now and not at the first run.
     drop(job::models(&config)?);
     let address = admin::bind_and_serve(config.admin_listen, &context).await?;
+    let queries = query_server::start(&config, &context).await?;
     let health = context.health.component("runs");
     health.ready();
     if let Some(held) = &mut held {
@@ -209,7 +211,9 @@ async fn serve(config: Config, context: Context, mut held: Option<Held>) -> Resu
             runs.context.tasks.token(Stage::Drain).cancelled().await;
             Ok(())
         });
-    context.announce_ready(LakeIngest::NAME, &[("admin", address)]);
+    let mut addresses = vec![("admin", address)];
+    addresses.extend(queries.map(|address| ("query", address)));
+    context.announce_ready(LakeIngest::NAME, &addresses);
     Ok(())
 }
 

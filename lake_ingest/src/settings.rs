@@ -10,6 +10,7 @@ use lake::{Dates, Root};
 use serde::{Deserialize, Serialize};
 use service::{Common, HumanDuration, ListenAddr, Problems};
 
+use crate::query_server::{QueryConfig, QuerySettings};
 use crate::s3::{S3Config, S3Settings};
 
 /// How results are printed.
@@ -107,6 +108,9 @@ pub enum Command {
         #[serde(default)]
         format: Format,
     },
+    /// Answer the question on standard input within limits; what queries over HTTP are answered by
+    #[command(hide = true)]
+    Answer {},
 }
 
 /// What may be set.
@@ -194,6 +198,9 @@ pub struct Settings {
     /// How to reach a lake in S3.
     #[command(flatten)]
     pub s3: S3Settings,
+    /// Queries over HTTP.
+    #[command(flatten)]
+    pub query: QuerySettings,
 }
 
 /// What holds.
@@ -231,6 +238,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// How a lake in S3 is reached.
     pub s3: S3Config,
+    /// Queries over HTTP.
+    pub query: QueryConfig,
     /// The store to take from.
     pub store: stores::Config,
 }
@@ -296,6 +305,7 @@ impl Config {
         }
         let admin_listen =
             common.listen_addr("admin_listen", settings.admin_listen, 9104, &mut problems);
+        let query = settings.query.resolve(&mut problems);
         let store = stores::Config::resolve(settings.store, common)
             .map_err(|wrong| problems.extend("store", wrong));
         match (schedule, lake, store) {
@@ -313,6 +323,7 @@ impl Config {
                 summary: settings.summary.unwrap_or_default(),
                 admin_listen,
                 s3,
+                query,
                 store,
             }),
             _ => Err(problems),

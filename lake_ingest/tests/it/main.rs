@@ -11,4 +11,5 @@ mod mongodb;
 mod moto;
 mod place;
 mod program;
+mod queries;
 mod service;

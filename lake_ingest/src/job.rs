@@ -112,6 +112,34 @@ impl Job {
         })
     }
 
+    /// Leaves the models out.
+    pub(crate) fn without_models(mut self) -> Self {
+        self.models.clear();
+        self
+    }
+
+    /// Leaves out the models that are neither named nor of a layer named; no name stands for all.
+    pub(crate) fn with_only(mut self, names: &[String]) -> Result<Self, BoxError> {
+        let is =
+            |model: &Model, name: &str| model.full_name() == name || model.layer.as_str() == name;
+        if let Some(unknown) = names
+            .iter()
+            .find(|name| !self.models.iter().any(|model| is(model, name)))
+        {
+            let known: Vec<_> = self.models.iter().map(Model::full_name).collect();
+            return Err(format!(
+                "there is no model or layer {unknown}; the models are {}",
+                known.join(", ")
+            )
+            .into());
+        }
+        if !names.is_empty() {
+            let selected = |model: &Model| names.iter().any(|name| is(model, name));
+            self.models.retain(selected);
+        }
+        Ok(self)
+    }
+
     /// Sees that the lake can be written, until it once could.
     async fn check(&self) -> Result<(), BoxError> {
         let check = || self.storage.check(Access::Write);

@@ -6,14 +6,18 @@
 //! Not done here: any decision about rows.
 
 mod job;
+mod last_run;
+mod logs;
 mod metrics;
 mod opening;
 mod print;
 mod program;
+mod query_server;
 mod s3;
 mod settings;
 mod status;
 
 pub use program::LakeIngest;
+pub use query_server::{QueryConfig, QuerySettings};
 pub use s3::{S3Config, S3Settings};
-pub use settings::{Command, Config, Format, Settings, SummaryFormat};
+pub use settings::{Command, Config, Engine, Format, Settings, SummaryFormat};

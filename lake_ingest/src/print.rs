@@ -7,7 +7,9 @@ use lake_models::{ModelOutcome, ModelSummary, Rows};
 use serde::Serialize;
 use service::BoxError;
 
+use crate::background::Running;
 use crate::job::Report;
+use crate::last_run::LastRun;
 use crate::settings::{Format, SummaryFormat};
 use crate::status::Status;
 
@@ -147,6 +149,34 @@ fn model_row(model: &ModelSummary) -> Vec<String> {
         model.partitions_removed.to_string(),
         format!("{:.2}", model.seconds),
     ]
+}
+
+/// Prints whether the service runs, and what the last run did.
+pub(crate) fn service(
+    running: Option<&Running>,
+    last_run: Option<&LastRun>,
+) -> Result<(), BoxError> {
+    out(|to| {
+        match running {
+            Some(running) => writeln!(to, "service: runs as process {}", running.pid)?,
+            None => writeln!(to, "service: not started in the background")?,
+        }
+        match last_run {
+            None => writeln!(to, "last run: none yet")?,
+            Some(run) => {
+                write!(
+                    to,
+                    "last run: {}, {} to {}, {} rows",
+                    run.outcome, run.began, run.ended, run.rows
+                )?;
+                match &run.error {
+                    Some(error) => writeln!(to, ": {error}")?,
+                    None => writeln!(to)?,
+                }
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Prints how far everything is.

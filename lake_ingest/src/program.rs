@@ -11,11 +11,13 @@ use service::{
 };
 use store::{LakeSource, Store};
 
+use crate::background::{Background, Held};
 use crate::job::{self, Job, PATIENCE, Report};
+use crate::last_run::LastRun;
 use crate::metrics::Metrics;
 use crate::settings::{Command, Config, Format, Settings};
 use crate::status::{self, Status};
-use crate::{opening, print};
+use crate::{opening, print, query_server};
 
 /// The program.
 #[derive(Debug)]
@@ -37,13 +39,17 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
   lake_ingest query \"SELECT date, SUM(driven_meters) FROM final.vehicle_position_data GROUP BY date\"
   lake_ingest status
   lake_ingest --lake s3://my-lake/fleet --s3-endpoint http://127.0.0.1:9000 --once
-  lake_ingest --schedule \"*/5 * * * *\"";
+  lake_ingest --schedule \"*/5 * * * *\"
+  lake_ingest start                          (the same in the background; then stop, status, logs -f)";
     type Settings = Settings;
     type Config = Config;
 
     fn default_log(settings: &Settings) -> &'static str {
-        let scheduled = settings.command.is_none() && settings.once != Some(true);
-        if scheduled { "info" } else { "warn" }
+        if settings.is_service() {
+            "info"
+        } else {
+            "warn"
+        }
     }
 
     fn health_address(config: &Config) -> Option<SocketAddr> {
@@ -57,21 +63,39 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
     async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         match &config.command {
             Some(Command::Query { sql, format }) => query(&config, &context, sql, *format).await,
+            Some(Command::Answer {}) => query_server::worker::answer(&config).await,
             Some(Command::Status { format }) => show_status(&config, &context, *format).await,
             Some(Command::Models {}) => {
                 let store = opening::now(&config.store, &context).await?;
                 let job = Job::new(&config, store, &context.clock, PATIENCE)?;
+                let report = job.without_models().run(&context).await?;
+                print::report(&report, config.summary)
+            }
+            Some(Command::Models { select }) => {
+                let store = opening::now(&config.store, &context).await?;
+                let job = Job::new(&config, store, &context.clock, PATIENCE)?;
+                let job = job.with_only(select)?;
                 let report = job.run_models(&context).await?;
                 print::report(&report, config.summary)
             }
             None if config.once => {
                 let store = opening::now(&config.store, &context).await?;
                 let job = Job::new(&config, store, &context.clock, PATIENCE)?;
-                let report = job.run(&context).await?;
+                let report = noted(&config, &context, job.run(&context)).await?;
                 print::report(&report, config.summary)?;
                 report.agrees()
             }
-            None => serve(config, context).await,
+            Some(Command::Start { here: false }) => start(&config, &context).await,
+            Some(Command::Start { here: true }) => {
+                let held = Background::new(&config.data).hold().await?;
+                serve(config, context, Some(held)).await
+            }
+            Some(Command::Stop {}) => stop(&config).await,
+            Some(Command::Logs { follow, lines }) => {
+                let background = Background::new(&config.data);
+                background.logs(*lines, *follow, &context).await
+            }
+            None => serve(config, context, None).await,
         }
     }
 }
@@ -94,10 +118,68 @@ async fn query(
     print::rows(&answer, format)
 }
 
+async fn start(config: &Config, context: &Context) -> Result<(), BoxError> {
+    let background = Background::new(&config.data);
+    let running = background.start(context).await?;
+    let log = background.log_file();
+    print::out(|to| {
+        let admin = running.admin.unwrap_or_default();
+        let (pid, log) = (running.pid, log.display());
+        writeln!(
+            to,
+            "lake_ingest runs as process {pid}: http://{admin}/readyz, log at {log}"
+        )?;
+        Ok(())
+    })
+}
+
+/// What a stop takes beyond the service's own time for it: its last words, the end of the process.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+async fn stop(config: &Config) -> Result<(), BoxError> {
+    let background = Background::new(&config.data);
+    let stopped = background.stop(config.stop_timeout + LAST_WORDS).await?;
+    print::out(|to| {
+        match stopped {
+            Some(pid) => writeln!(to, "lake_ingest, process {pid}, has stopped")?,
+            None => writeln!(to, "lake_ingest did not run")?,
+        }
+        Ok(())
+    })
+}
+
+/// Does a run and notes what became of it.
+async fn noted(
+    config: &Config,
+    context: &Context,
+    run: impl Future<Output = Result<Report, BoxError>>,
+) -> Result<Report, BoxError> {
+    let clock = context.clock.as_ref();
+    let began = clock.now().to_string();
+    let outcome = run.await;
+    let noted = match &outcome {
+        Ok(report) => match report.agrees() {
+            Ok(()) => Ok(report),
+            Err(error) => Err(error.to_string()),
+        },
+        Err(error) => Err(ErrorChain(error.as_ref()).to_string()),
+    };
+    LastRun::new(clock, began, noted).keep(&config.data);
+    outcome
+}
+
 async fn show_status(config: &Config, context: &Context, format: Format) -> Result<(), BoxError> {
+    let service = Background::new(&config.data).running()?;
+    let last_run = LastRun::read(&config.data);
+    if format == Format::Table {
+        // Said also where the store is not there.
+        print::service(service.as_ref(), last_run.as_ref())?;
+    }
     let store = opening::now(&config.store, context).await?;
     config.lake.open().check(Access::Read).await?;
     let status = Status {
+        service,
+        last_run,
         watermarks: status::watermarks(store.as_ref()).await?,
         lake: status::held(&config.lake, &job::models(config)?).await?,
     };
@@ -105,12 +187,17 @@ async fn show_status(config: &Config, context: &Context, format: Format) -> Resu
 }
 
 /// Runs on the schedule until stopped.
-async fn serve(config: Config, context: Context) -> Result<(), BoxError> {
+async fn serve(config: Config, context: Context, mut held: Option<Held>) -> Result<(), BoxError> {
     // A wrong model folder is a wrong setting: say so now and not at the first run.
     drop(job::models(&config)?);
     let address = admin::bind_and_serve(config.admin_listen, &context).await?;
+    let queries = query_server::start(&config, &context).await?;
     let health = context.health.component("runs");
     health.ready();
+    if let Some(held) = &mut held {
+        held.is_ready(address)?;
+    }
+    let pid_file = held;
     let mut runs = Runs {
         metrics: Metrics::new(&context),
         health,
@@ -119,11 +206,14 @@ async fn serve(config: Config, context: Context) -> Result<(), BoxError> {
     context
         .tasks
         .spawn(Stage::Drain, "schedule", async move |_| {
+            let _until_the_end = pid_file;
             runs.until_stopped(&config).await?;
             runs.context.tasks.token(Stage::Drain).cancelled().await;
             Ok(())
         });
-    context.announce_ready(LakeIngest::NAME, &[("admin", address)]);
+    let mut addresses = vec![("admin", address)];
+    addresses.extend(queries.map(|address| ("query", address)));
+    context.announce_ready(LakeIngest::NAME, &addresses);
     Ok(())
 }
 
@@ -152,18 +242,18 @@ impl Runs {
         let stop = context.tasks.token(Stage::Intake);
         let this = &*self;
         schedule::run(&config.schedule, context.clock.as_ref(), &stop, || {
-            this.run(&job, store.as_ref())
+            this.run(config, &job, store.as_ref())
         })
         .await;
         Ok(())
     }
 
     /// One run; one that meets an outage is tried again until the outage is over, however rare the schedule.
-    async fn run(&self, job: &Job, store: &dyn Store) {
+    async fn run(&self, config: &Config, job: &Job, store: &dyn Store) {
         let mut pause = FIRST_PAUSE;
         loop {
             let started_us = self.context.clock.now().as_micros();
-            let error = match self.once(job, store).await {
+            let error = match self.once(config, job, store).await {
                 Ok((report, watermarks)) => {
                     self.metrics.ran(started_us, &report, &watermarks);
                     self.health.ready();
@@ -199,10 +289,11 @@ impl Runs {
 
     async fn once(
         &self,
+        config: &Config,
         job: &Job,
         store: &dyn Store,
     ) -> Result<(Report, Vec<status::Watermark>), BoxError> {
-        let report = job.run(&self.context).await?;
+        let report = noted(config, &self.context, job.run(&self.context)).await?;
         Ok((report, status::watermarks(store).await?))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use lake::schedule::CronSchedule;
@@ -9,6 +10,7 @@ use lake::{Dates, Root};
 use serde::{Deserialize, Serialize};
 use service::{Common, HumanDuration, ListenAddr, Problems};
 
+use crate::query_server::{QueryConfig, QuerySettings};
 use crate::s3::{S3Config, S3Settings};
 
 /// How results are printed.
@@ -35,10 +37,34 @@ pub enum SummaryFormat {
     Json,
 }
 
+/// Who is to read the lake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Amazon Athena: tables over the Delta logs
+    Athena,
+    /// Apache Hive, or Spark with a metastore
+    Hive,
+    /// A session of Spark SQL
+    Spark,
+    /// Views of DuckDB
+    Duckdb,
+    /// Tables of ClickHouse
+    Clickhouse,
+    /// What loads ClickHouse's tables anew, each swapped in whole
+    ClickhouseLoad,
+    /// Trino's Delta Lake connector
+    Trino,
+    /// Tables of AWS Glue, for the variable of deploy/terraform
+    Glue,
+}
+
 /// What to do instead of running on the schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Subcommand)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
+    /// Offload everything the store has committed, run no model, and end
+    Offload {},
     /// Run the models over what is in the lake, and end
     Models {},
     /// Answer one SQL query over every table of the lake, and end
@@ -52,13 +78,39 @@ pub enum Command {
         #[serde(default)]
         format: Format,
     },
-    /// Show how far each table is offloaded, and what the lake holds, and end
+    /// Start the service on its schedule in the background, and end once it is ready
+    ///
+    /// One runs for a data folder. Its log is DIR/logs/lake_ingest.log.
+    Start {
+        /// Be that service; `start` starts it so
+        #[arg(long, hide = true)]
+        #[serde(default)]
+        here: bool,
+    },
+    /// Stop the service that `start` started, and end once it has; a run at work ends at its next whole step
+    Stop {},
+    /// Print the log of the service that `start` started
+    Logs {
+        /// Go on and print what comes
+        #[arg(short, long)]
+        #[serde(default)]
+        follow: bool,
+        /// Print so many of the last lines
+        #[arg(short = 'n', long, default_value_t = 100)]
+        #[serde(default)]
+        lines: usize,
+    },
+    /// Show whether the service runs and what its last run did, how far each table is offloaded, and what the lake
+    /// holds, and end
     Status {
         /// How to print it
         #[arg(long, value_enum, default_value_t)]
         #[serde(default)]
         format: Format,
     },
+    /// Answer the question on standard input within limits; what queries over HTTP are answered by
+    #[command(hide = true)]
+    Answer {},
 }
 
 /// What may be set.
@@ -86,7 +138,12 @@ pub struct Settings {
     pub to: Option<String>,
     /// When to run: a cron expression in UTC, five fields, or six with seconds in front. Runs never overlap; missed
     /// ones are done together in the next [default: */5 * * * *]
-    #[arg(long, env = "LASTMILE_LAKE_SCHEDULE", value_name = "CRON")]
+    #[arg(
+        long,
+        env = "LASTMILE_LAKE_SCHEDULE",
+        value_name = "CRON",
+        global = true
+    )]
     pub schedule: Option<String>,
     /// Where the lake is.
     #[arg(
@@ -128,7 +185,12 @@ pub struct Settings {
     pub summary: Option<SummaryFormat>,
     /// Where to serve /healthz, /readyz and /metrics while running on the schedule [default: 127.0.0.1:9104 plus
     /// the port base]
-    #[arg(long, env = "LASTMILE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "LASTMILE_ADMIN_LISTEN",
+        value_name = "ADDRESS",
+        global = true
+    )]
     pub admin_listen: Option<ListenAddr>,
     /// The store to take from.
     #[command(flatten)]
@@ -136,6 +198,9 @@ pub struct Settings {
     /// How to reach a lake in S3.
     #[command(flatten)]
     pub s3: S3Settings,
+    /// Queries over HTTP.
+    #[command(flatten)]
+    pub query: QuerySettings,
 }
 
 /// What holds.
@@ -149,6 +214,12 @@ pub struct Config {
     /// The dates to look at, in a single run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dates: Option<Dates>,
+    /// Where the service keeps its pid file and log.
+    #[serde(skip)]
+    pub data: PathBuf,
+    /// How long the service is given to stop.
+    #[serde(skip)]
+    pub stop_timeout: Duration,
     /// When to run.
     pub schedule: CronSchedule,
     /// Where the lake is.
@@ -167,6 +238,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// How a lake in S3 is reached.
     pub s3: S3Config,
+    /// Queries over HTTP.
+    pub query: QueryConfig,
     /// The store to take from.
     pub store: stores::Config,
 }
@@ -176,6 +249,20 @@ const DEFAULT_SCHEDULE: &str = "*/5 * * * *";
 
 /// Most rows of a window, unless said otherwise.
 const DEFAULT_WINDOW_ROWS: u64 = 1_000_000;
+
+impl Settings {
+    /// Tells whether it is the service that these settings mean, and not one thing done once.
+    pub(crate) fn is_service(&self) -> bool {
+        match self.command {
+            None => {
+                let dates = self.date.is_some() || self.from.is_some() || self.to.is_some();
+                self.once != Some(true) && !dates
+            }
+            Some(Command::Start { here }) => here,
+            Some(_) => false,
+        }
+    }
+}
 
 impl Config {
     /// Applies defaults and checks everything.
@@ -218,6 +305,7 @@ impl Config {
         }
         let admin_listen =
             common.listen_addr("admin_listen", settings.admin_listen, 9104, &mut problems);
+        let query = settings.query.resolve(&mut problems);
         let store = stores::Config::resolve(settings.store, common)
             .map_err(|wrong| problems.extend("store", wrong));
         match (schedule, lake, store) {
@@ -225,6 +313,8 @@ impl Config {
                 command: settings.command,
                 once,
                 dates,
+                data: common.data.clone(),
+                stop_timeout: common.stop_timeout.as_duration(),
                 schedule,
                 lake: lake.with_s3(options),
                 models: settings.models,
@@ -233,6 +323,7 @@ impl Config {
                 summary: settings.summary.unwrap_or_default(),
                 admin_listen,
                 s3,
+                query,
                 store,
             }),
             _ => Err(problems),

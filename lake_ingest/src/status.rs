@@ -10,6 +10,9 @@ use serde::Serialize;
 use service::BoxError;
 use store::{LakeSource, LakeTable, WindowState};
 
+use crate::background::Running;
+use crate::last_run::LastRun;
+
 /// A writer's rows of one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Watermark {
@@ -40,6 +43,10 @@ pub(crate) struct Held {
 /// Both sides.
 #[derive(Debug, Serialize)]
 pub(crate) struct Status {
+    /// The service in the background; absent when there is none.
+    pub(crate) service: Option<Running>,
+    /// The last run of this data folder, as far as it is known.
+    pub(crate) last_run: Option<LastRun>,
     pub(crate) watermarks: Vec<Watermark>,
     pub(crate) lake: Vec<Held>,
 }

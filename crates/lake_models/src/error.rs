@@ -94,7 +94,7 @@ impl ModelError {
 }
 
 /// Finds what the lake's storage said below what the engine made of it.
-fn storage_kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+pub(crate) fn storage_kind(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     let mut error = Some(error);
     while let Some(cause) = error {
         if let Some(storage) = cause.downcast_ref::<StorageError>() {

@@ -1,7 +1,10 @@
 //! One SQL statement over every table of the lake.
 //!
 //! Tables are named `layer.name`, and by their bare name where only one layer has it. The lake cannot be changed
-//! from here: anything but a query is refused. The whole answer is held in memory; use `LIMIT`.
+//! from here: anything but a query is refused. The whole answer is held in memory; use `LIMIT`, or
+//! [`limited`] for questions of people one does not know.
+
+pub mod limited;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,6 +15,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::TableProvider;
 use datafusion::execution::context::SQLOptions;
+use datafusion::prelude::{DataFrame, SessionContext};
 use lake::Root;
 use lake::storage::Storage;
 use store::LakeTable;
@@ -35,35 +39,55 @@ pub struct Rows {
 /// [`ModelError::Query`], which lists the tables there are, or [`ModelError::Lake`].
 pub async fn query(root: &Root, models: &[Model], sql: &str) -> Result<Rows, ModelError> {
     let storage = root.open();
+    let tables = tables(root, &storage, models).await?;
+    let listed = listed(&tables);
+    let context = session(&storage);
+    let answered = async move {
+        let context = context?;
+        register(&context, &tables)?;
+        let frame = plan(&context, sql).await?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let batches = frame.collect().await?;
+        Ok(Rows { schema, batches })
+    };
+    answered.await.map_err(|source| ModelError::Query {
+        tables: listed,
+        source: Box::new(source),
+    })
+}
+
+/// The tables of a lake by their full names.
+type Tables = Vec<(String, Arc<dyn TableProvider>)>;
+
+/// Reads the log of every table there is.
+async fn tables(
+    root: &Root,
+    storage: &Arc<dyn Storage>,
+    models: &[Model],
+) -> Result<Tables, ModelError> {
     let mut names: Vec<String> = LakeTable::ALL
         .iter()
         .map(|table| format!("raw.{}", table.as_str()))
         .collect();
     names.extend(models.iter().map(Model::full_name));
-    let mut tables: Vec<(String, Arc<dyn TableProvider>)> = Vec::new();
+    let mut tables: Tables = Vec::new();
     for name in names {
-        let loaded = load(&storage, &name).await?;
+        let loaded = load(storage, &name).await?;
         if let Some(provider) = loaded.provider(root, |_| true)? {
             tables.push((name, provider));
         }
     }
-    let listed: Vec<String> = tables.iter().map(|(name, _)| name.clone()).collect();
-    answer(&storage, tables, sql)
-        .await
-        .map_err(|source| ModelError::Query {
-            tables: listed,
-            source: Box::new(source),
-        })
+    Ok(tables)
 }
 
-async fn answer(
-    storage: &Arc<dyn Storage>,
-    tables: Vec<(String, Arc<dyn TableProvider>)>,
-    sql: &str,
-) -> datafusion::error::Result<Rows> {
-    let context = session(storage)?;
+fn listed(tables: &Tables) -> Vec<String> {
+    tables.iter().map(|(name, _)| name.clone()).collect()
+}
+
+/// Makes the tables known, by their bare names too where these are clear.
+fn register(context: &SessionContext, tables: &Tables) -> datafusion::error::Result<()> {
     let mut bare: BTreeMap<&str, Vec<&Arc<dyn TableProvider>>> = BTreeMap::new();
-    for (name, provider) in &tables {
+    for (name, provider) in tables {
         context.register_table(name.as_str(), provider.clone())?;
         if let Some((_, short)) = name.split_once('.') {
             bare.entry(short).or_default().push(provider);
@@ -74,14 +98,16 @@ async fn answer(
             context.register_table(name, Arc::clone(provider))?;
         }
     }
+    Ok(())
+}
+
+/// Plans a query; whatever else the text asks for is refused.
+async fn plan(context: &SessionContext, sql: &str) -> datafusion::error::Result<DataFrame> {
     let only_queries = SQLOptions::new()
         .with_allow_ddl(false)
         .with_allow_dml(false)
         .with_allow_statements(false);
-    let frame = context.sql_with_options(sql, only_queries).await?;
-    let schema = Arc::new(frame.schema().as_arrow().clone());
-    let batches = frame.collect().await?;
-    Ok(Rows { schema, batches })
+    context.sql_with_options(sql, only_queries).await
 }
 
 impl Rows {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 #![expect(clippy::print_stdout, reason = "a campaign tells what it did")]
 
+mod background;
 mod bucket;
 mod kill;
 #[cfg(feature = "mongodb")]
@@ -10,4 +11,5 @@ mod mongodb;
 mod moto;
 mod place;
 mod program;
+mod queries;
 mod service;

@@ -8,7 +8,7 @@
 //! does not keep Delta from taking the same commit twice; [`Table::commit`] therefore looks at the newest
 //! log before every attempt.
 //!
-//! Not done here: deciding which files a table has.
+//! Not done here: deciding which files a table has; see [`crate::compact`].
 
 mod action;
 mod checkpoint;

@@ -6,6 +6,8 @@
 //! | [`entities`] | the declared tables of raw: the one place to add a column |
 //! | [`offload`] | the window protocol, the purge, and comparing store and lake by date |
 //! | [`delta`] | reading a Delta log and committing to it |
+//! | [`compact`] | few large files out of many small ones, in tables of models |
+//! | [`vacuum`] | deleting files that are not live |
 //! | [`storage`] | the seam to a folder or a bucket |
 //! | [`schedule`] | cron expressions and the loop that runs on one |
 //!
@@ -17,8 +19,9 @@
 //!
 //! A crash after any step, also one whose effect is unknown, is repaired by running again.
 //!
-//! What this crate does not do: SQL; deciding what is valid; compaction, vacuum, purge.
+//! What this crate does not do: SQL; deciding what is valid.
 
+pub mod compact;
 pub mod delta;
 mod encode;
 pub mod entities;
@@ -31,6 +34,7 @@ pub mod parquet_file;
 pub mod root;
 pub mod schedule;
 pub mod storage;
+pub mod vacuum;
 
 pub use error::LakeError;
 pub use lease::Lease;

@@ -12,7 +12,7 @@
 //! files) and one page of rows of the store. A full window of a million positions was measured at 330 MiB, the
 //! whole process.
 //!
-//! Not done here: compacting files.
+//! Not done here: rewriting a file that is live; nothing does.
 
 mod purge;
 pub mod reconcile;

@@ -35,7 +35,7 @@ impl Table {
         &self.folder
     }
 
-    pub(super) fn storage(&self) -> &dyn Storage {
+    pub(crate) fn storage(&self) -> &dyn Storage {
         self.storage.as_ref()
     }
 
@@ -161,6 +161,32 @@ impl Table {
         self.extend(snapshot, commit.now, content).await
     }
 
+    /// Commits as the version that follows `snapshot`, or not at all: for changes that follow from what is live.
+    ///
+    /// # Errors
+    /// As [`Table::commit`]; [`LakeError::Contended`] when others committed since the snapshot was read. Read it anew
+    /// then, and see what is left to do.
+    pub async fn commit_at(
+        &self,
+        snapshot: &mut Snapshot,
+        commit: &Commit<'_>,
+    ) -> Result<(), LakeError> {
+        let base = snapshot.commits;
+        let content = |snapshot: &Snapshot| {
+            if snapshot.commits != base {
+                return Ok(None);
+            }
+            commit.render(self.folder.as_str(), snapshot).map(Some)
+        };
+        match self.extend(snapshot, commit.now, content).await? {
+            Committed::Now => Ok(()),
+            Committed::Before => Err(LakeError::Contended {
+                table: self.folder.to_string(),
+                attempts: 1,
+            }),
+        }
+    }
+
     /// Sets how the table's log is kept short, unless that is so already or there is no table yet.
     ///
     /// # Errors
@@ -262,7 +288,7 @@ impl Table {
         self.key(&format!("_delta_log/{name}"))
     }
 
-    pub(super) fn wrong(&self, version: u64, detail: String) -> LakeError {
+    pub(crate) fn wrong(&self, version: u64, detail: String) -> LakeError {
         LakeError::Log {
             table: self.folder.to_string(),
             version,

@@ -49,6 +49,12 @@ impl Snapshot {
         self.checkpoint
     }
 
+    /// Returns when a file that was live was replaced, in milliseconds since the epoch; `None` when it is live, never was,
+    /// or was for so long ago that the log forgot it.
+    pub fn replaced_at_ms(&self, path: &str) -> Option<i64> {
+        self.removed.get(path)?.deletion_timestamp
+    }
+
     /// Applies a line of the log.
     ///
     /// # Errors

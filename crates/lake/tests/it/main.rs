@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
 mod checkpoint;
+mod compact;
 mod crash;
 mod delta;
 mod files;

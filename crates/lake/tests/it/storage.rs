@@ -152,12 +152,15 @@ pub(crate) struct MemoryStorage {
     pub(crate) forget_transactions: bool,
 }
 
+/// 2200-01-01: what was written then is old to no clock of a test.
+const NEVER_OLD_US: i64 = 7_258_118_400_000_000;
+
 impl MemoryStorage {
     fn meta(key: &str, content: &Bytes) -> ObjectMeta {
         ObjectMeta {
             key: ObjectKey::new(key).unwrap(),
             size: content.len() as u64,
-            modified: UtcMicros::default(),
+            modified: UtcMicros::new(NEVER_OLD_US).unwrap(),
         }
     }
 }

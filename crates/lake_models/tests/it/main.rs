@@ -8,4 +8,5 @@ mod moto;
 mod oracle;
 mod queries;
 mod readers;
+mod spark;
 mod world;

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use lake_models::builtin;
+use tempfile::NamedTempFile;
 
-use crate::readers::{INSTALL, python, sample};
+use crate::readers::{INSTALL, python, read_everywhere, sample};
 use crate::world::World;
 
 const TEST: &str = "lake_models::oracle";
@@ -60,15 +61,12 @@ fn parts(messages: &str, parts: usize) -> Vec<BTreeMap<String, Vec<String>>> {
     parts.collect()
 }
 
-#[tokio::test]
-async fn models_of_an_invented_fleet_that_reports_late_and_twice() {
-    let Some(python) = python(TEST, "pyarrow, h3", INSTALL) else {
-        return;
-    };
-    let mut command = Command::new(&python);
+/// A lake of an invented fleet, made in three runs, and the messages it was made from.
+pub(crate) async fn invented(python: &Path) -> (World, NamedTempFile) {
+    let mut command = Command::new(python);
     let output = command.arg(script()).arg("generate").output().unwrap();
     let messages = String::from_utf8(output.stdout).unwrap();
-    let file = tempfile::NamedTempFile::new().unwrap();
+    let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &messages).unwrap();
     let world = World::new();
     // Nothing is in order, so each part touches every date: what is computed anew must be enough.
@@ -78,6 +76,15 @@ async fn models_of_an_invented_fleet_that_reports_late_and_twice() {
         }
         world.refresh().await;
     }
+    (world, file)
+}
+
+#[tokio::test]
+async fn models_of_an_invented_fleet_that_reports_late_and_twice() {
+    let Some(python) = python(TEST, "pyarrow, h3", INSTALL) else {
+        return;
+    };
+    let (world, file) = invented(&python).await;
     agrees(&check(&python, &world, file.path(), RECEIVED, &[]));
     let wrong = [
         ["radius", "final/vehicle_position_data"],
@@ -86,6 +93,7 @@ async fn models_of_an_invented_fleet_that_reports_late_and_twice() {
         ["order", "final/vehicle_position_data"],
     ];
     notices(&python, &world, file.path(), RECEIVED, &wrong);
+    read_everywhere(&world);
     // The same from nothing.
     for model in builtin() {
         std::fs::remove_dir_all(world.lake_folder().join(model.folder())).unwrap();

@@ -62,6 +62,7 @@ async fn other_readers_count_the_same_and_compute_the_same_metres() {
     world.take_sample(&sample).await;
     world.refresh().await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers.py");
+    let sample = std::fs::canonicalize(sample).unwrap();
     let compare = |radius: &[&str]| {
         let mut command = Command::new(&python);
         command.arg(&script).args([&world.lake_folder(), &sample]);
@@ -74,4 +75,31 @@ async fn other_readers_count_the_same_and_compute_the_same_metres() {
     println!("{told}");
     // Negative control: 8.8 metres off the radius is noticed.
     assert!(!compare(&["6371000"]).status.success());
+}
+
+/// Lets every other reader there is count and sum up every partition of every table, and compare.
+pub(crate) fn read_everywhere(world: &World) {
+    let Some(python) = python(TEST, "duckdb, pyarrow", INSTALL) else {
+        return;
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers.py");
+    let read = || {
+        let mut command = Command::new(&python);
+        command.arg(&script).arg(world.lake_folder());
+        command.output().unwrap()
+    };
+    let output = read();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{complaint}");
+    println!("{told}");
+    // Negative control: a file that the log knows and the folder lacks is noticed.
+    let (path, content) = world
+        .files("final/vehicle_day")
+        .into_iter()
+        .find(|(path, _)| path.ends_with(".parquet"))
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(!read().status.success());
+    std::fs::write(path, content).unwrap();
 }

@@ -1,16 +1,22 @@
 //! The real process, killed in the middle of a burst: what it acknowledged is there afterwards.
 //!
-//! The negative control is the same test over a broker that acknowledges before the log's write.
+//! Then killed again and again under load with QoS 1 and 2, with a subscriber that lags and is away: what was
+//! acknowledged arrives, and with QoS 2 once. The negative controls are the same tests over a broker that acknowledges
+//! before the log's write.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::AsyncWriteExt;
 
+use crate::broker::{LIMIT, until};
 use crate::client::{Client, QOS_1, publish};
+use crate::exactly_once::{Publisher, Subscriber};
 
 pub(crate) struct Process {
     child: Child,
@@ -20,7 +26,27 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(dir: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_broker"))
+        let command = Command::new(env!("CARGO_BIN_EXE_broker"));
+        Self::run(command, dir, arguments, Stdio::null())
+    }
+
+    /// Starts the broker under a program that becomes it, or runs it as its direct child's child; `said` takes what
+    /// it says on standard error.
+    pub(crate) fn start_under(
+        wrapper: &[&str],
+        dir: &Path,
+        arguments: &[&str],
+        said: std::fs::File,
+    ) -> Self {
+        let mut command = Command::new(wrapper[0]);
+        command
+            .args(&wrapper[1..])
+            .arg(env!("CARGO_BIN_EXE_broker"));
+        Self::run(command, dir, arguments, said.into())
+    }
+
+    fn run(mut command: Command, dir: &Path, arguments: &[&str], stderr: Stdio) -> Self {
+        let mut child = command
             .arg("--data")
             .arg(dir)
             .args([
@@ -31,7 +57,7 @@ impl Process {
             ])
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -51,6 +77,17 @@ impl Process {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until the process has ended by itself; tells whether it called that a success.
+    pub(crate) async fn ended(mut self) -> bool {
+        let mut success = None;
+        until("the broker ends by itself", || {
+            success = self.child.try_wait().unwrap().map(|end| end.success());
+            success.is_some()
+        })
+        .await;
+        success.unwrap()
     }
 
     pub(crate) fn kill(mut self) {
@@ -157,4 +194,85 @@ async fn acknowledging_before_the_commit_is_noticed() {
         }
     }
     panic!("forty kills lost nothing: the kill test proves nothing");
+}
+
+/// What a campaign of kills came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Losses {
+    /// Acknowledged and not delivered.
+    lost: usize,
+    /// Delivered more than once with QoS 2.
+    doubled: usize,
+}
+
+/// Kills the broker again and again under load, and counts in the end.
+async fn losses(kills: usize, arguments: &[&str]) -> Losses {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut publisher, mut subscriber) = (Publisher::default(), Subscriber::default());
+    publisher.mixes = true;
+    for kill in 0..kills {
+        let broker = Process::start(dir.path(), arguments);
+        if kill == 0 {
+            // The session begins before the first message.
+            let (mut client, _) = Client::connect(broker.addr, "s", false).await;
+            client.subscribe(&[("t", 2)]).await;
+        }
+        let taken = Arc::new(AtomicUsize::new(0));
+        let publishing = tokio::spawn(publisher.run(broker.addr, None, Arc::clone(&taken)));
+        // Every third time nobody listens, and the subscriber falls behind.
+        let listens = kill % 3 != 2;
+        let mut resting = Some(subscriber);
+        let receiving = resting
+            .take_if(|_| listens)
+            .map(|subscriber| tokio::spawn(subscriber.run(broker.addr, None, true)));
+        let wanted = 1 + (kill * 37) % 150;
+        let have = || taken.load(Ordering::Relaxed) >= wanted;
+        until("messages are taken", have).await;
+        broker.kill();
+        publisher = publishing.await.unwrap();
+        subscriber = match receiving {
+            Some(receiving) => receiving.await.unwrap(),
+            None => resting.unwrap_or_default(),
+        };
+    }
+    let broker = Process::start(dir.path(), arguments);
+    // The last one must come whatever was lost, and all is in order.
+    let last = publisher.next_number + 5;
+    publisher = publisher.run(broker.addr, Some(last), Arc::default()).await;
+    let last = publisher.next_number;
+    let receiving = subscriber.run(broker.addr, Some(last), false);
+    let receiving = tokio::time::timeout(4 * LIMIT, receiving).await;
+    let subscriber = receiving.expect("the last message did not arrive");
+    broker.kill();
+    assert_eq!(publisher.acknowledged.len() as u64, u64::from(last));
+    let mut losses = Losses::default();
+    for number in 1..=last {
+        let count = subscriber.arrived.get(&number).copied().unwrap_or_default();
+        losses.lost += usize::from(count == 0);
+        losses.doubled += usize::from(count > 1 && publisher.is_exact(number));
+    }
+    println!("{kills} kills, {last} messages acknowledged: {losses:?}");
+    losses
+}
+
+/// How many kills the suite makes; `LASTMILE_KILLS=10000` makes it a campaign.
+fn kills() -> usize {
+    let text = std::env::var("LASTMILE_KILLS");
+    text.map_or(50, |text| text.parse().expect("LASTMILE_KILLS is a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_arrives_through_kills_and_once_with_qos_2() {
+    assert_eq!(losses(kills(), &[]).await, Losses::default());
+}
+
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_too_acknowledging_before_the_commit_is_noticed() {
+    for _ in 0..8 {
+        if losses(8, &["--unsafe-ack-before-commit"]).await.lost > 0 {
+            return;
+        }
+    }
+    panic!("64 kills lost nothing: the campaign proves nothing");
 }

@@ -14,6 +14,7 @@ mod client;
 mod commands;
 mod completion;
 mod conformance;
+mod disk_faults;
 mod exactly_once;
 mod foreign;
 mod fuzz;

@@ -27,8 +27,9 @@ pub(super) struct Client {
     pub(super) known: bool,
     /// Whether a connection ended before the broker said yes or no: the session may be another one by then.
     unsure: bool,
-    /// When something came from the broker last, and when the last connection was given up, in milliseconds.
-    pub(super) heard_ms: u64,
+    /// When it asked for the connection that was accepted last: its session lived on from then at least.
+    pub(super) accepted_ms: u64,
+    /// When the last connection was given up, in milliseconds as all here.
     pub(super) left_ms: u64,
     /// When it asked to be connected.
     pub(super) asked_ms: u64,
@@ -256,7 +257,7 @@ impl Client {
             connected: false,
             known: false,
             unsure: false,
-            heard_ms: 0,
+            accepted_ms: 0,
             left_ms: 0,
             asked_ms: 0,
             pace: 1,

@@ -1,5 +1,7 @@
 //! What must hold: nothing acknowledged is missing, nothing of QoS 2 comes twice, retained is what came last.
 
+use std::collections::BTreeMap;
+
 use super::client::{Client, Consumer, PUBLISHERS, RETAINED, Role};
 use super::world::World;
 use crate::protocol::Version;
@@ -32,29 +34,39 @@ pub(super) fn lacks(world: &World) -> Option<String> {
             }
         }
     }
-    let members: Vec<_> = members(world).collect();
+    groups(world)
+        .into_iter()
+        .find_map(|members| lacks_of_group(world, &members))
+}
+
+fn lacks_of_group(world: &World, members: &[(&Client, &Consumer)]) -> Option<String> {
     let since = members
         .iter()
         .filter(|(client, _)| client.expiry == NEVER)
         .filter_map(|(_, consumer)| consumer.began)
         .reduce(|a, b| std::array::from_fn(|at| a[at].min(b[at])))?;
     for (key, acknowledged) in owed(world, since, true) {
-        if !members
-            .iter()
-            .any(|(_, consumer)| consumer.processed.contains(&key))
-        {
+        let mut all = members.iter();
+        if !all.any(|(_, consumer)| consumer.processed.contains(&key)) {
+            let filter = &members.first()?.1.filter;
             return Some(format!(
-                "no member of the group got {key:?}; acknowledged: {acknowledged}"
+                "nobody of {filter} got {key:?}; acknowledged: {acknowledged}"
             ));
         }
     }
     None
 }
 
-fn members(world: &World) -> impl Iterator<Item = (&Client, &Consumer)> {
-    let consumers = world.clients.iter();
-    let consumers = consumers.filter_map(|client| Some((client, client.consumer()?)));
-    consumers.filter(|(_, consumer)| consumer.shared)
+/// Returns the members of every group.
+fn groups(world: &World) -> Vec<Vec<(&Client, &Consumer)>> {
+    let mut groups: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for client in &world.clients {
+        if let Some(consumer) = client.consumer().filter(|consumer| consumer.shared) {
+            let group = groups.entry(&consumer.filter).or_default();
+            group.push((client, consumer));
+        }
+    }
+    groups.into_values().collect()
 }
 
 /// Returns what was published since, and whether it was acknowledged.
@@ -71,18 +83,24 @@ fn owed(
     })
 }
 
-/// What was published and subscribed to with QoS 2 was given to the application once.
+/// What was published and subscribed to with QoS 2 was given to the application once, of a group by one member.
 pub(super) fn once(world: &World) -> Result<(), String> {
-    for publisher in world.publishers() {
-        for client in &world.clients {
-            let Some(consumer) = client.consumer().filter(|consumer| consumer.qos == 2) else {
-                continue;
-            };
+    let own = world.clients.iter().filter_map(|client| {
+        let consumer = client.consumer().filter(|consumer| !consumer.shared)?;
+        Some(vec![(client, consumer)])
+    });
+    for members in own.chain(groups(world)) {
+        let exact = members.iter().filter(|(_, consumer)| consumer.qos == 2);
+        for publisher in world.publishers() {
             for number in &publisher.exact {
                 let key = (publisher.index, *number);
-                let count = consumer.given.get(&key).copied().unwrap_or_default();
+                let counts = exact
+                    .clone()
+                    .filter_map(|(_, consumer)| consumer.given.get(&key));
+                let count: u32 = counts.sum();
                 if count > 1 {
-                    return Err(format!("{} got {key:?} {count} times", client.name));
+                    let filter = &members[0].1.filter;
+                    return Err(format!("{filter} got {key:?} {count} times"));
                 }
             }
         }

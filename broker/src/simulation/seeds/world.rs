@@ -320,8 +320,8 @@ impl World {
             }
             let client = &mut self.clients[who];
             let taken = client.take(&packet, last);
-            if client.connected {
-                client.heard_ms = now_ms;
+            if matches!(packet, Packet::Connack { reason: 0, .. }) {
+                client.accepted_ms = client.asked_ms;
             }
             taken.map_err(|violation| format!("{}: {violation}", self.clients[who].name))?;
         }
@@ -341,13 +341,13 @@ impl World {
             name,
             expiry,
             known,
-            heard_ms,
+            accepted_ms,
             left_ms,
             asked_ms,
             ..
         } = &self.clients[who];
         let lasts_ms = u64::from(*expiry) * 1_000;
-        let must = *known && (*expiry == NEVER || self.now_ms < heard_ms + lasts_ms);
+        let must = *known && (*expiry == NEVER || self.now_ms < accepted_ms + lasts_ms);
         let haunted = self.ghosts.iter().any(|(whose, _)| *whose == who);
         // A second for the broker to notice that the client is gone.
         let since_ms = self.started_ms.max(*left_ms);
@@ -439,6 +439,8 @@ fn clients(random: &mut Random) -> Vec<Client> {
     consumer("m0", NEVER, "$share/g/t/#", 1);
     consumer("m1", NEVER, "$share/g/t/#", 1);
     consumer("m2", 0, "$share/g/t/#", 1);
+    consumer("e0", NEVER, "$share/e/t/#", 2);
+    consumer("e1", NEVER, "$share/e/t/#", 2);
     for client in &mut clients {
         client.pace = [1, 1, 1, 4, 30][random.below(5)];
     }

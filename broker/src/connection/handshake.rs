@@ -141,10 +141,8 @@ pub(super) async fn admit(
     takes.durable = expiry > 0 || session::exists(&front.log, &client_id);
     let (source, mut shares, session_present) =
         if expiry > 0 || session::exists(&front.log, &client_id) {
-            select! {
-                opened = open(front, &client_id, expiry, &known) => opened.map_err(refused)?,
-                () = end.cancelled() => return Err(Refusal::Cancelled),
-            }
+            let opened = open(front, &client_id, expiry, &known, end).await;
+            opened.map_err(refused)?.ok_or(Refusal::Cancelled)?
         } else {
             let shares = Shares::begin(&front.groups, &client_id, false);
             let live = front.fanout.subscriber(&client_id);
@@ -318,13 +316,15 @@ fn restore(out: &mut Outbound, shares: &mut Shares, known: &Client) {
     }
 }
 
-/// Goes on with the session of a client or begins one; it outlives the connection by `expiry` seconds.
+/// Goes on with the session of a client or begins one; it outlives the connection by `expiry` seconds. `None` when
+/// `end` was cancelled before that was durable.
 async fn open(
     front: &Front,
     client_id: &Arc<str>,
     expiry: u32,
     known: &Client,
-) -> Result<(Source, Shares, bool), ConnectError> {
+    end: &CancellationToken,
+) -> Result<Option<(Source, Shares, bool)>, ConnectError> {
     let resumed = Session::resume(&front.log, client_id, front.recovered).map_err(|error| {
         tracing::error!(%error, client_id = &**client_id, "a session cannot be read; its client is refused");
         ConnectError::Unavailable
@@ -346,7 +346,17 @@ async fn open(
     };
     let mut delivery = Delivery::new(&front.log, session, unsent, known);
     // This sync is also the one that the shared subscriptions want before anything is sent.
-    let begun = delivery.begin(expiry).await;
-    begun.map_err(|_| ConnectError::Unavailable)?;
-    Ok((Source::Persistent(Box::new(delivery)), shares, present))
+    select! {
+        begun = delivery.begin(expiry) => begun.map_err(|_| ConnectError::Unavailable)?,
+        () = end.cancelled() => {
+            // It says already that the client is connected, and nobody else would say that it left.
+            let now_us = front.clock.now().as_micros();
+            delivery.end(now_us, expiry);
+            let end = front.expiry.end_of(client_id, expiry, now_us);
+            front.expiry.schedule(client_id, end);
+            return Ok(None);
+        }
+    }
+    let source = Source::Persistent(Box::new(delivery));
+    Ok(Some((source, shares, present)))
 }

@@ -9,7 +9,7 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 failed=()
-for part in "${@:-compose kubernetes postman}"; do
+for part in "${@:-compose kubernetes postman terraform}"; do
   for name in $part; do
     printf -- '--- deploy: %s\n' "$name"
     if [ ! -x "tools/check_$name.sh" ]; then

@@ -1,4 +1,4 @@
-//! One run: the offload, the comparison of dates where one is asked for, then the models.
+//! One run: the offload, the comparison of dates where one is asked for, the models, the lake's upkeep.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use store::LakeSource;
 use tokio::sync::OnceCell;
 
 use crate::settings::Config;
+use crate::upkeep::{self, Kept, Task, Upkeep, UpkeepConfig};
 
 /// What a run did.
 #[derive(Debug, Default, Serialize)]
@@ -26,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) dates: Option<Vec<DateCount>>,
     /// The models, in the order run.
     pub(crate) models: Vec<ModelSummary>,
+    /// The tables after the run, and what was done to keep them in shape.
+    pub(crate) upkeep: Vec<Kept>,
     /// Whether a stop was asked for before everything was done.
     pub(crate) interrupted: bool,
 }
@@ -63,6 +66,8 @@ pub(crate) struct Job {
     runner: Runner,
     models: Vec<Model>,
     dates: Option<Dates>,
+    upkeep: UpkeepConfig,
+    clock: Arc<dyn Clock>,
     patience: Duration,
     storage: Arc<dyn Storage>,
     checked: OnceCell<()>,
@@ -102,10 +107,14 @@ impl Job {
         let runner = Runner::new(config.lake.clone(), lease, clock.clone());
         let anew = config.dates.into_iter().flat_map(Dates::names);
         Ok(Self {
-            runner: runner.with_dates(anew),
+            runner: runner
+                .with_dates(anew)
+                .with_replaced_kept(upkeep::micros(config.upkeep.keep_replaced)),
             offload,
             models: models(config)?,
             dates: config.dates,
+            upkeep: config.upkeep.clone(),
+            clock: clock.clone(),
             patience,
             storage: config.lake.open(),
             checked: OnceCell::new(),
@@ -178,7 +187,9 @@ impl Job {
             // Models of a lake that lacks rows would only spread that.
             Report::default()
         } else {
-            self.run_models(context).await?
+            let mut report = self.run_models(context).await?;
+            report.upkeep = self.keep_up(Task::Run, context).await?;
+            report
         };
         report.offload = Some(offload);
         report.dates = dates;
@@ -199,6 +210,29 @@ impl Job {
                 },
                 // Nothing is said of dates that were not looked at to the end.
                 () = context.tasks.stopped() => return Ok(Vec::new()),
+            }
+        }
+    }
+
+    /// Keeps the lake's tables in shape.
+    pub(crate) async fn keep_up(
+        &self,
+        task: Task,
+        context: &Context,
+    ) -> Result<Vec<Kept>, BoxError> {
+        self.check().await?;
+        let upkeep = Upkeep {
+            storage: &self.storage,
+            models: &self.models,
+            config: &self.upkeep,
+            lease: self.offload.lease(),
+            clock: self.clock.as_ref(),
+        };
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match upkeep.go(task, || context.tasks.is_stopping()).await {
+                Err(LakeError::LeaseHeld { .. }) if wait(context, deadline).await => {}
+                outcome => return Ok(outcome?),
             }
         }
     }
@@ -226,6 +260,7 @@ impl Job {
         Ok(Report {
             offload: None,
             dates: None,
+            upkeep: Vec::new(),
             interrupted: models.len() < self.models.len(),
             models,
         })

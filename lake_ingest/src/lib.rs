@@ -5,6 +5,8 @@
 //!
 //! Not done here: any decision about rows.
 
+mod background;
+mod ddl;
 mod job;
 mod last_run;
 mod logs;
@@ -16,8 +18,10 @@ mod query_server;
 mod s3;
 mod settings;
 mod status;
+mod upkeep;
 
 pub use program::LakeIngest;
 pub use query_server::{QueryConfig, QuerySettings};
 pub use s3::{S3Config, S3Settings};
 pub use settings::{Command, Config, Engine, Format, Settings, SummaryFormat};
+pub use upkeep::{UpkeepConfig, UpkeepSettings};

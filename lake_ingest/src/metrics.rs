@@ -34,6 +34,10 @@ pub(crate) struct Metrics {
     purged: Family<OfTable, Counter>,
     watermark: Family<OfTable, Gauge>,
     lag_rows: Family<OfTable, Gauge>,
+    live_files: Family<OfTable, Gauge>,
+    live_bytes: Family<OfTable, Gauge>,
+    small_files: Family<OfTable, Gauge>,
+    compacted: Family<OfTable, Counter>,
     runs: Family<Ended, Counter>,
     age: Age,
 }
@@ -74,6 +78,26 @@ impl Metrics {
                 "Sequences the store has committed and the lake has not taken, at the end of the last run",
                 Family::default(),
             ),
+            live_files: registry.register(
+                "lake_ingest_live_files",
+                "Live files of a table, by its layer and name",
+                Family::default(),
+            ),
+            live_bytes: registry.register(
+                "lake_ingest_live_bytes",
+                "Bytes of a table's live files",
+                Family::default(),
+            ),
+            small_files: registry.register(
+                "lake_ingest_small_files",
+                "Live files of a table below a quarter of --compact-target",
+                Family::default(),
+            ),
+            compacted: registry.register(
+                "lake_ingest_compacted_files",
+                "Files replaced by compaction",
+                Family::default(),
+            ),
             runs: registry.register(
                 "lake_ingest_runs",
                 "Runs by outcome: ok, failed, interrupted",
@@ -100,6 +124,23 @@ impl Metrics {
             }
             self.watermark.get_or_create(&of).set(taken.cast_signed());
             self.lag_rows.get_or_create(&of).set(lag.cast_signed());
+        }
+        for kept in &report.upkeep {
+            let of = OfTable {
+                table: kept.table.clone(),
+            };
+            let gauges = [
+                (&self.live_files, kept.shape.files),
+                (&self.live_bytes, kept.shape.bytes),
+                (&self.small_files, kept.shape.small_files),
+            ];
+            for (gauge, value) in gauges {
+                gauge.get_or_create(&of).set(value.cast_signed());
+            }
+            if let Some(done) = &kept.compacted {
+                let compacted = self.compacted.get_or_create(&of);
+                compacted.inc_by(done.files_before);
+            }
         }
         let outcome = if report.interrupted {
             "interrupted"

@@ -12,6 +12,7 @@ use crate::job::Report;
 use crate::last_run::LastRun;
 use crate::settings::{Format, SummaryFormat};
 use crate::status::Status;
+use crate::upkeep::Kept;
 
 /// Writes to stdout; a reader that has gone away (`| head`) is no failure.
 pub(crate) fn out(
@@ -151,6 +152,33 @@ fn model_row(model: &ModelSummary) -> Vec<String> {
     ]
 }
 
+/// Prints what the upkeep did.
+pub(crate) fn upkeep(kept: &[Kept], format: SummaryFormat) -> Result<(), BoxError> {
+    out(|to| {
+        if format == SummaryFormat::Json {
+            return json(to, &kept);
+        }
+        let head = ["files", "small", "bytes", "compacted", "into", "deleted"];
+        let head = head.map(|name| (name, true));
+        let mut table = table([("table", false)].into_iter().chain(head));
+        for kept in kept {
+            let compacted = kept.compacted.as_ref();
+            let numbers = [
+                kept.shape.files,
+                kept.shape.small_files,
+                kept.shape.bytes,
+                compacted.map_or(0, |done| done.files_before),
+                compacted.map_or(0, |done| done.files_after),
+                kept.vacuumed.map_or(0, |done| done.files),
+            ];
+            let numbers = numbers.map(|number| number.to_string());
+            table.add_row([kept.table.clone()].into_iter().chain(numbers));
+        }
+        writeln!(to, "{table}")?;
+        Ok(())
+    })
+}
+
 /// Prints whether the service runs, and what the last run did.
 pub(crate) fn service(
     running: Option<&Running>,
@@ -225,15 +253,16 @@ pub(crate) fn status(status: &Status, format: Format) -> Result<(), BoxError> {
                 store.add_row(row);
             }
             writeln!(to, "{store}")?;
-            let numbers = ["commits", "files", "rows", "bytes"].map(|name| (name, true));
+            let numbers = ["commits", "files", "small", "rows", "bytes"].map(|name| (name, true));
             let mut lake = table([("lake", false)].into_iter().chain(numbers));
             for held in &status.lake {
                 lake.add_row([
                     held.table.clone(),
                     held.commits.to_string(),
-                    held.files.to_string(),
+                    held.shape.files.to_string(),
+                    held.shape.small_files.to_string(),
                     held.rows.to_string(),
-                    held.bytes.to_string(),
+                    held.shape.bytes.to_string(),
                 ]);
             }
             writeln!(to, "{lake}")?;

@@ -17,7 +17,8 @@ use crate::last_run::LastRun;
 use crate::metrics::Metrics;
 use crate::settings::{Command, Config, Format, Settings};
 use crate::status::{self, Status};
-use crate::{opening, print, query_server};
+use crate::upkeep::Task;
+use crate::{ddl, opening, print, query_server};
 
 /// The program.
 #[derive(Debug)]
@@ -63,9 +64,14 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
     async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         match &config.command {
             Some(Command::Query { sql, format }) => query(&config, &context, sql, *format).await,
-            Some(Command::Answer {}) => query_server::worker::answer(&config).await,
             Some(Command::Status { format }) => show_status(&config, &context, *format).await,
-            Some(Command::Models {}) => {
+            Some(Command::Answer {}) => query_server::worker::answer(&config).await,
+            Some(Command::Ddl {
+                engine,
+                prefix,
+                all,
+            }) => ddl::show(&config, *engine, prefix.as_deref(), *all).await,
+            Some(Command::Offload {}) => {
                 let store = opening::now(&config.store, &context).await?;
                 let job = Job::new(&config, store, &context.clock, PATIENCE)?;
                 let report = job.without_models().run(&context).await?;
@@ -90,6 +96,8 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
                 let held = Background::new(&config.data).hold().await?;
                 serve(config, context, Some(held)).await
             }
+            Some(Command::Compact {}) => keep_up(&config, &context, Task::Compact).await,
+            Some(Command::Vacuum {}) => keep_up(&config, &context, Task::Vacuum).await,
             Some(Command::Stop {}) => stop(&config).await,
             Some(Command::Logs { follow, lines }) => {
                 let background = Background::new(&config.data);
@@ -148,6 +156,13 @@ async fn stop(config: &Config) -> Result<(), BoxError> {
     })
 }
 
+async fn keep_up(config: &Config, context: &Context, task: Task) -> Result<(), BoxError> {
+    let store = opening::now(&config.store, context).await?;
+    let job = Job::new(config, store, &context.clock, PATIENCE)?;
+    let kept = job.keep_up(task, context).await?;
+    print::upkeep(&kept, config.summary)
+}
+
 /// Does a run and notes what became of it.
 async fn noted(
     config: &Config,
@@ -181,7 +196,7 @@ async fn show_status(config: &Config, context: &Context, format: Format) -> Resu
         service,
         last_run,
         watermarks: status::watermarks(store.as_ref()).await?,
-        lake: status::held(&config.lake, &job::models(config)?).await?,
+        lake: status::held(&config.lake, &job::models(config)?, config.upkeep.small()).await?,
     };
     print::status(&status, format)
 }
@@ -312,6 +327,11 @@ fn tell(report: &Report) {
         purged_rows = offload.purged_rows(),
         elapsed_ms = offload.seconds * 1e3,
         models_changed = ran.count(),
+        files_compacted = report
+            .upkeep
+            .iter()
+            .filter_map(|kept| Some(kept.compacted.as_ref()?.files_before))
+            .sum::<u64>(),
         interrupted = report.interrupted,
         "run ended"
     );

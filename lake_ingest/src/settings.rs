@@ -12,6 +12,7 @@ use service::{Common, HumanDuration, ListenAddr, Problems};
 
 use crate::query_server::{QueryConfig, QuerySettings};
 use crate::s3::{S3Config, S3Settings};
+use crate::upkeep::{UpkeepConfig, UpkeepSettings};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
@@ -66,7 +67,28 @@ pub enum Command {
     /// Offload everything the store has committed, run no model, and end
     Offload {},
     /// Run the models over what is in the lake, and end
-    Models {},
+    Models {
+        /// Only these: a layer (treated, final) or a model (final.vehicle_day); may be repeated [default: all]
+        #[arg(long, value_name = "NAME")]
+        #[serde(default)]
+        select: Vec<String>,
+    },
+    /// Print what another engine must be told to read the lake, and end
+    ///
+    /// The tables are those that have rows now; the statements may be run again at any time.
+    Ddl {
+        /// The engine
+        #[arg(value_enum)]
+        engine: Engine,
+        /// Put before the layers' names, which are the databases [default: lastmile_, nothing for spark and duckdb]
+        #[arg(long)]
+        #[serde(default)]
+        prefix: Option<String>,
+        /// Name all declared tables, also those that have no rows yet; some engines refuse them
+        #[arg(long)]
+        #[serde(default)]
+        all: bool,
+    },
     /// Answer one SQL query over every table of the lake, and end
     ///
     /// Tables are raw.…, treated.… and final.…; a name without its layer works where only one layer has it.
@@ -78,6 +100,13 @@ pub enum Command {
         #[serde(default)]
         format: Format,
     },
+    /// Put small files of treated and final together now, and end; runs do so by themselves
+    Compact {},
+    /// Delete files that are not live in any table of the lake, and end
+    ///
+    /// Files that were replaced go when --keep-replaced is over, those a dead run left after ten minutes, and in raw
+    /// only those whose rows the lake has in others.
+    Vacuum {},
     /// Start the service on its schedule in the background, and end once it is ready
     ///
     /// One runs for a data folder. Its log is DIR/logs/lake_ingest.log.
@@ -195,6 +224,9 @@ pub struct Settings {
     /// The store to take from.
     #[command(flatten)]
     pub store: stores::Settings,
+    /// How the lake is kept in shape.
+    #[command(flatten)]
+    pub upkeep: UpkeepSettings,
     /// How to reach a lake in S3.
     #[command(flatten)]
     pub s3: S3Settings,
@@ -236,6 +268,8 @@ pub struct Config {
     pub summary: SummaryFormat,
     /// Where health and metrics are served.
     pub admin_listen: SocketAddr,
+    /// How the lake is kept in shape.
+    pub upkeep: UpkeepConfig,
     /// How a lake in S3 is reached.
     pub s3: S3Config,
     /// Queries over HTTP.
@@ -281,6 +315,7 @@ impl Config {
                 .parse::<Root>()
                 .map_err(|error| problems.add("lake", error.to_string())),
         };
+        let upkeep = settings.upkeep.resolve(&mut problems);
         let (s3, options) = settings.s3.resolve(&mut problems);
         let window_rows = settings.window_rows.unwrap_or(DEFAULT_WINDOW_ROWS);
         if !(1..=10_000_000).contains(&window_rows) {
@@ -322,6 +357,7 @@ impl Config {
                 purge_after: settings.purge_after,
                 summary: settings.summary.unwrap_or_default(),
                 admin_listen,
+                upkeep,
                 s3,
                 query,
                 store,

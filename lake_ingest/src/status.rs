@@ -5,6 +5,7 @@ use std::sync::Arc;
 use lake::Root;
 use lake::delta::Table;
 use lake::storage::ObjectKey;
+use lake::vacuum::Shape;
 use lake_models::Model;
 use serde::Serialize;
 use service::BoxError;
@@ -35,9 +36,10 @@ pub(crate) struct Watermark {
 pub(crate) struct Held {
     pub(crate) table: String,
     pub(crate) commits: u64,
-    pub(crate) files: usize,
     pub(crate) rows: u64,
-    pub(crate) bytes: u64,
+    /// Its live files.
+    #[serde(flatten)]
+    pub(crate) shape: Shape,
 }
 
 /// Both sides.
@@ -75,8 +77,8 @@ pub(crate) async fn watermarks(source: &dyn LakeSource) -> Result<Vec<Watermark>
     Ok(all)
 }
 
-/// Reads what every table's log says.
-pub(crate) async fn held(root: &Root, models: &[Model]) -> Result<Vec<Held>, BoxError> {
+/// Reads what every table's log says; files below `small` bytes are counted as such.
+pub(crate) async fn held(root: &Root, models: &[Model], small: u64) -> Result<Vec<Held>, BoxError> {
     let storage = root.open();
     let raw = LakeTable::ALL
         .iter()
@@ -92,9 +94,8 @@ pub(crate) async fn held(root: &Root, models: &[Model]) -> Result<Vec<Held>, Box
             all.push(Held {
                 table: name.replacen('/', ".", 1),
                 commits: snapshot.commits,
-                files: snapshot.files.len(),
                 rows: snapshot.rows(),
-                bytes: snapshot.bytes(),
+                shape: Shape::of(&snapshot, small),
             });
         }
     }

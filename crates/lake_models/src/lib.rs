@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`mod@catalog`] | what tables there are, told by the declarations alone |
 //! | [`declaration`] | reading a model's SQL file and its header |
 //! | [`run`] | running models: what to compute anew, checking it, replacing partitions |
 //! | [`mod@query`] | one SQL statement over every table of the lake |
@@ -14,6 +15,7 @@
 //!
 //! What this crate does not do: it never writes raw; it does not compact or vacuum.
 
+pub mod catalog;
 pub mod declaration;
 pub mod error;
 mod functions;
@@ -23,6 +25,7 @@ pub mod run;
 mod session;
 pub mod table;
 
+pub use catalog::{Definition, catalog};
 pub use declaration::{Layer, Model, Scope, builtin};
 pub use error::ModelError;
 pub use query::{Rows, query};

@@ -24,6 +24,7 @@ use std::time::Instant;
 use datafusion::prelude::SessionContext;
 use lake::delta::{Add, Commit, Snapshot};
 use lake::storage::Storage;
+use lake::vacuum::Vacuum;
 use lake::{LakeError, Lease, Root, hive};
 use serde::Serialize;
 use service::Clock;
@@ -32,6 +33,7 @@ use store::LakeTable;
 use crate::declaration::{Model, Scope};
 use crate::error::ModelError;
 use crate::session::{self, Loaded};
+pub(crate) use spool::schema_of;
 use spool::{Spool, Spooled};
 
 /// A table a model reads.
@@ -87,6 +89,7 @@ pub struct Runner {
     clock: Arc<dyn Clock>,
     /// Partitions that are computed whether their inputs changed or not.
     anew: BTreeSet<String>,
+    keep_replaced_us: i64,
 }
 
 impl Runner {
@@ -98,6 +101,7 @@ impl Runner {
             lease,
             clock,
             anew: BTreeSet::new(),
+            keep_replaced_us: 0,
         }
     }
 
@@ -105,6 +109,14 @@ impl Runner {
     #[must_use]
     pub fn with_dates(mut self, dates: impl IntoIterator<Item = String>) -> Self {
         self.anew = dates.into_iter().collect();
+        self
+    }
+
+    /// Lets files that were replaced stay for so many microseconds, up to seven days: for who reads older versions by
+    /// Delta. Who reads the folders as plain Parquet sees their rows twice meanwhile. Default 0.
+    #[must_use]
+    pub fn with_replaced_kept(mut self, us: i64) -> Self {
+        self.keep_replaced_us = us;
         self
     }
 
@@ -325,26 +337,20 @@ impl Runner {
             transactions,
             once: false,
         };
-        target.table.commit(&mut target.snapshot, &commit).await?;
+        // On the version that was read, or not at all: what is replaced follows from what was live.
+        let snapshot = &mut target.snapshot;
+        target.table.commit_at(snapshot, &commit).await?;
         Ok(())
     }
 
     /// Deletes files that are not live: replaced ones, and those of a run that died before its commit.
     async fn tidy(&self, target: &Loaded) -> Result<(), ModelError> {
-        let listed = self.storage.list(target.table.folder()).await;
-        for object in listed.map_err(LakeError::from)? {
-            let folder = format!("{}/", target.table.folder());
-            let path = object
-                .key
-                .as_str()
-                .strip_prefix(&folder)
-                .unwrap_or_default();
-            let is_data = path.ends_with(".parquet") && !path.starts_with("_delta_log/");
-            if is_data && !target.snapshot.files.contains_key(path) {
-                let deleted = self.storage.delete(&object.key).await;
-                deleted.map_err(LakeError::from)?;
-            }
-        }
+        let rule = Vacuum {
+            retention_us: self.keep_replaced_us,
+            grace_us: 0,
+        };
+        let (table, now) = (&target.table, self.clock.now());
+        table.vacuum(&target.snapshot, rule, now).await?;
         Ok(())
     }
 }

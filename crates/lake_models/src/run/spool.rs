@@ -113,6 +113,18 @@ impl Spool {
     }
 }
 
+/// Returns how the table of a model is kept whose statement gives this frame.
+///
+/// # Errors
+/// [`ModelError::Declaration`] when the header speaks of columns the statement does not give.
+pub(crate) fn schema_of(model: &Model, frame: &DataFrame) -> Result<TableSchema, ModelError> {
+    let columns = Columns::of(model, frame)?;
+    Ok(TableSchema {
+        file: columns.file,
+        partitions: vec![columns.partition],
+    })
+}
+
 /// How a result's columns are kept.
 struct Columns {
     partition: Field,

@@ -1,0 +1,55 @@
+//! `lake_ingest ddl`: what another engine must be told.
+
+use lake::storage::Access;
+use lake_ddl::{Target, render};
+use lake_models::{Definition, catalog};
+use service::BoxError;
+
+use crate::settings::{Config, Engine};
+use crate::{job, print, status};
+
+/// Prints the statements for this lake.
+pub(crate) async fn show(
+    config: &Config,
+    engine: Engine,
+    prefix: Option<&str>,
+    all: bool,
+) -> Result<(), BoxError> {
+    let engine = match engine {
+        Engine::Athena => lake_ddl::Engine::Athena,
+        Engine::Hive => lake_ddl::Engine::Hive,
+        Engine::Spark => lake_ddl::Engine::Spark,
+        Engine::Duckdb => lake_ddl::Engine::DuckDb,
+        Engine::Clickhouse => lake_ddl::Engine::ClickHouse,
+        Engine::ClickhouseLoad => lake_ddl::Engine::ClickHouseLoad,
+        Engine::Trino => lake_ddl::Engine::Trino,
+        Engine::Glue => lake_ddl::Engine::Glue,
+    };
+    let models = job::models(config)?;
+    let mut tables = catalog(&models).await?;
+    // Terraform makes the tables before anything is in them.
+    if !all && engine != lake_ddl::Engine::Glue {
+        config.lake.open().check(Access::Read).await?;
+        let held = status::held(&config.lake, &models, config.upkeep.small()).await?;
+        let has_rows = |table: &Definition| {
+            held.iter()
+                .any(|held| held.table == table.full_name() && held.rows > 0)
+        };
+        tables.retain(has_rows);
+        if tables.is_empty() {
+            return Err(
+                "the lake has no rows yet; run lake_ingest --once, or ask for --all tables".into(),
+            );
+        }
+    }
+    let usual = if engine.is_shared() { "lastmile_" } else { "" };
+    let target = Target {
+        root: match config.lake.folder() {
+            Some(folder) => std::path::absolute(folder)?.display().to_string(),
+            None => config.lake.to_string(),
+        },
+        prefix: prefix.unwrap_or(usual).to_owned(),
+    };
+    let statements = render(engine, &tables, &target);
+    print::out(|out| Ok(out.write_all(statements.as_bytes())?))
+}

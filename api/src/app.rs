@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::ingest::Ingest;
+use crate::lake::Lake;
 use crate::live::Hub;
 use crate::metrics::Metrics;
 
@@ -18,6 +19,8 @@ pub(crate) struct App {
     pub(crate) reader: Arc<dyn Reader>,
     /// Takes messages.
     pub(crate) ingest: Arc<dyn Ingest>,
+    /// Answers queries over the lake, where it was told who does.
+    pub(crate) lake: Option<Lake>,
     /// Passes live positions to streams.
     pub(crate) hub: Arc<Hub>,
     /// Tells the time.

@@ -7,6 +7,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use service::{ByteSize, Common, HumanDuration, ListenAddr, Problems};
 
+use crate::lake::{LakeConfig, LakeSettings};
+
 /// The port unless another is given; `--port-base` is added.
 const DEFAULT_PORT: u16 = 8080;
 
@@ -14,10 +16,6 @@ const DEFAULT_PORT: u16 = 8080;
 #[derive(Debug, Default, Args, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[group(id = "api_http")]
-#[expect(
-    clippy::struct_field_names,
-    reason = "fields are named as their flags, and these stand beside those of other parts"
-)]
 pub struct Settings {
     /// Address to serve HTTP on: host:port, port (this machine only) or :port (every interface)
     /// [default: 127.0.0.1:8080]
@@ -50,6 +48,9 @@ pub struct Settings {
     /// commas (these may also POST) [default: *]
     #[arg(long, env = "LASTMILE_HTTP_CORS", value_name = "ORIGINS")]
     pub http_cors: Option<String>,
+    /// Who answers queries over the lake.
+    #[command(flatten)]
+    pub lake: LakeSettings,
 }
 
 /// Which web pages may use the API.
@@ -83,6 +84,8 @@ pub struct Config {
     pub http_heartbeat: HumanDuration,
     /// Which web pages may use the API.
     pub http_cors: Cors,
+    /// Who answers queries over the lake.
+    pub lake: LakeConfig,
     /// A position dated further than this after its receipt is not streamed as the last one. It must
     /// be what the store was told; who composes the service sets it.
     #[serde(skip)]
@@ -133,6 +136,7 @@ impl Config {
         let http_heartbeat = duration("http_heartbeat", settings.http_heartbeat, 15);
         let http_cors = settings.http_cors.unwrap_or_else(|| "*".to_owned());
         let http_cors = cors(&http_cors, &mut problems);
+        let lake = settings.lake.resolve(&mut problems);
         problems.or(Self {
             http_listen,
             http_max_body,
@@ -142,6 +146,7 @@ impl Config {
             http_max_streams,
             http_heartbeat,
             http_cors,
+            lake,
             max_skew_us: store::DEFAULT_MAX_FUTURE_SKEW_US,
         })
     }

@@ -69,6 +69,12 @@ pub(crate) enum ApiError {
     TooManyStreams,
     /// The answer took longer than allowed.
     Timeout,
+    /// Nothing answers queries over the lake.
+    LakeQueryOff,
+    /// What answers queries over the lake is away, or not what it should be.
+    LakeUnavailable,
+    /// A query over the lake took longer than allowed.
+    LakeTimeout,
 }
 
 impl From<IngestError> for ApiError {
@@ -165,6 +171,35 @@ pub(crate) const CODES: &[(&str, StatusCode, &str)] = &[
         StatusCode::SERVICE_UNAVAILABLE,
         "The answer took too long. What was sent may or may not be stored; sending it again is harmless.",
     ),
+    (
+        "lake_query_off",
+        StatusCode::NOT_IMPLEMENTED,
+        "This service was not told what answers queries over the lake.",
+    ),
+    (
+        "lake_unavailable",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The lake does not answer; try again.",
+    ),
+    (
+        "query_timeout",
+        StatusCode::GATEWAY_TIMEOUT,
+        "The query took longer than one may.",
+    ),
+];
+
+/// Every further `code` in an answer passed on from what answers queries over the lake.
+pub(crate) const PASSED_ON: &[(&str, StatusCode, &str)] = &[
+    (
+        "query_invalid",
+        StatusCode::BAD_REQUEST,
+        "The text is no query, or none over the lake's tables; `tables` lists these.",
+    ),
+    (
+        "query_memory",
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "The query needs more memory than one may have.",
+    ),
 ];
 
 impl ApiError {
@@ -194,6 +229,9 @@ impl ApiError {
             Self::Overloaded => "overloaded",
             Self::TooManyStreams => "too_many_streams",
             Self::Timeout => "timeout",
+            Self::LakeQueryOff => "lake_query_off",
+            Self::LakeUnavailable => "lake_unavailable",
+            Self::LakeTimeout => "query_timeout",
         }
     }
 
@@ -221,6 +259,11 @@ impl ApiError {
             }
             Self::Store(error) if error.kind() == ErrorKind::Invalid => Some(
                 "cursor is not one of this list; give a next_cursor unchanged, or none to begin"
+                    .to_owned(),
+            ),
+            Self::LakeQueryOff => Some(
+                "start lake_ingest with --query-listen ADDRESS, and this service with --lake-query http://ADDRESS \
+                 (LASTMILE_QUERY_LISTEN, LASTMILE_LAKE_QUERY)"
                     .to_owned(),
             ),
             _ => None,
@@ -379,6 +422,9 @@ mod tests {
             ApiError::Overloaded,
             ApiError::TooManyStreams,
             ApiError::Timeout,
+            ApiError::LakeQueryOff,
+            ApiError::LakeUnavailable,
+            ApiError::LakeTimeout,
         ]
     }
 

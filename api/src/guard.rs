@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::error::ApiError;
 use crate::metrics::RouteMetrics;
 
-/// The bounds all routes share.
+/// The bounds of a route; the requests are those of all together.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
     /// One permit for each request that may be answered at a time.

@@ -19,6 +19,7 @@ mod config;
 mod error;
 mod guard;
 mod ingest;
+mod lake;
 mod live;
 mod metrics;
 mod openapi;
@@ -39,6 +40,7 @@ use tokio::sync::Semaphore;
 
 pub use config::{Config, Cors, Settings};
 pub use ingest::{Ingest, IngestError, OutgoingMessage};
+pub use lake::{LakeConfig, LakeSettings};
 pub use live::LiveFeed;
 
 /// What the API works with.
@@ -74,6 +76,9 @@ pub enum Error {
     /// The listener is broken.
     #[error("the listener does not tell its address")]
     Listener(#[source] std::io::Error),
+    /// What asks the lake cannot be made.
+    #[error("what asks the lake cannot be made")]
+    Lake(#[source] reqwest::Error),
 }
 
 /// Listens where the configuration says; the port is taken, nobody is answered yet.
@@ -97,7 +102,7 @@ pub async fn start(config: Config, deps: Deps, context: &Context) -> Result<Hand
 /// As [`start`], on a listener from [`bind`].
 ///
 /// # Errors
-/// [`Error::Listener`] when the listener does not tell its address.
+/// [`Error::Listener`] when the listener does not tell its address; [`Error::Lake`] for a defect.
 pub fn start_on(
     listener: TcpListener,
     config: Config,
@@ -110,6 +115,7 @@ pub fn start_on(
     let app = app::App {
         reader: deps.reader,
         ingest: deps.ingest,
+        lake: lake::Lake::new(&config.lake).map_err(Error::Lake)?,
         hub: Arc::clone(&hub),
         clock: Arc::clone(&context.clock),
         intake: context.tasks.token(Stage::Intake),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use crate::error::CODES;
+use crate::error::{CODES, PASSED_ON};
 use crate::routes;
 
 #[derive(OpenApi)]
@@ -26,6 +26,8 @@ use crate::routes;
         routes::fleet_events,
         routes::rejected,
         routes::status,
+        routes::lake_query,
+        routes::lake_query_get,
         routes::original_post,
         routes::original_last,
         routes::openapi,
@@ -35,6 +37,7 @@ use crate::routes;
     tags(
         (name = "positions", description = "Last positions, histories, live streams, and the way in"),
         (name = "fleet", description = "What happened to vehicles and operating periods"),
+        (name = "lake", description = "Questions to all of history, in SQL; off unless the service was told what answers them"),
         (name = "original pipeline", description = "The routes of the pipeline this one continues, with its answers"),
         (name = "operation", description = "For those who run the service"),
         (name = "description", description = "What you are reading"),
@@ -73,7 +76,7 @@ pub(crate) fn document() -> Bytes {
         "Returns the metrics.",
         Value::Null,
     );
-    let codes = CODES.iter().map(|(code, status, meaning)| {
+    let codes = CODES.iter().chain(PASSED_ON).map(|(code, status, meaning)| {
         json!({"code": code, "status": status.as_u16(), "meaning": meaning})
     });
     document["x-problem-codes"] = codes.collect();
@@ -123,7 +126,8 @@ mod tests {
     #[test]
     fn every_operation_says_what_it_does_and_every_code_used_exists() {
         let document: Value = serde_json::from_slice(&document()).unwrap();
-        let known: BTreeSet<&str> = CODES.iter().map(|(code, ..)| *code).collect();
+        let known = CODES.iter().chain(PASSED_ON).map(|(code, ..)| *code);
+        let known: BTreeSet<&str> = known.collect();
         for (path, item) in document["paths"].as_object().unwrap() {
             for operation in item.as_object().unwrap().values() {
                 assert!(operation["summary"].is_string(), "{path}");

@@ -5,6 +5,7 @@
 mod docs;
 mod history;
 mod intake;
+mod lake;
 mod last;
 mod lists;
 mod stream;
@@ -28,6 +29,7 @@ use crate::guard::{Bounds, Guard, guard};
 pub(crate) use docs::{__path_openapi, __path_page, __path_root};
 pub(crate) use history::{__path_deliverer_history, __path_order_history};
 pub(crate) use intake::{__path_original_post, __path_post_locations};
+pub(crate) use lake::{__path_lake_query, __path_lake_query_get};
 pub(crate) use last::{__path_deliverer_last, __path_order_last, __path_original_last};
 pub(crate) use lists::{__path_fleet_events, __path_rejected, __path_status};
 pub(crate) use stream::__path_order_stream;
@@ -83,6 +85,8 @@ fn table() -> Vec<Route> {
         get("/api/v1/fleet/events", self::get(lists::fleet_events)),
         get("/api/v1/rejected", self::get(lists::rejected)),
         get("/api/v1/status", self::get(lists::status)),
+        get(lake::PATH, self::get(lake::lake_query_get)),
+        post(lake::PATH, self::post(lake::lake_query)),
         post("/v1/deliverer_location", self::post(intake::original_post)),
         post("/v1/deliverer_location/", self::post(intake::original_post)),
         get(
@@ -100,14 +104,19 @@ fn table() -> Vec<Route> {
 pub(crate) fn router(app: App, context: &Context) -> Router {
     let config = app.config.clone();
     let metrics = app.metrics.clone();
-    let bounds = Bounds {
-        requests: Arc::new(Semaphore::new(config.http_max_requests)),
-        timeout: config.http_timeout.as_duration(),
-    };
+    let requests = Arc::new(Semaphore::new(config.http_max_requests));
     let mut router = Router::new();
     for Route { path, handler, .. } in table() {
+        let timeout = match path {
+            lake::PATH => config.lake.longest(),
+            _ => config.http_timeout.as_duration(),
+        };
+        let bounds = Bounds {
+            requests: Arc::clone(&requests),
+            timeout,
+        };
         let of_route = Guard {
-            bounds: bounds.clone(),
+            bounds,
             metrics: metrics.of_route(path),
         };
         let handler = handler.route_layer(from_fn_with_state(Arc::new(of_route), guard));

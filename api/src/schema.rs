@@ -212,4 +212,41 @@ pub(crate) struct Problem {
     pub(crate) rejected: Option<usize>,
     /// The first 100 invalid items, with `items_invalid`.
     pub(crate) errors: Option<Vec<ItemError>>,
+    /// The lake's tables, with `query_invalid`.
+    pub(crate) tables: Option<Vec<String>>,
+}
+
+/// A query over the lake.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LakeQuery {
+    /// One SQL query. Tables are `raw.…`, `treated.…` and `final.…`; `SHOW TABLES` lists them.
+    #[schema(example = "SELECT count(*) AS n FROM raw.deliverer_location")]
+    pub(crate) sql: String,
+    /// `json` or `csv`; as `Accept` says unless given.
+    pub(crate) format: Option<String>,
+}
+
+/// The answer to a query over the lake.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LakeAnswer {
+    /// The columns.
+    pub(crate) columns: Vec<LakeColumn>,
+    /// The rows, each with a value for every column.
+    #[schema(value_type = Vec<Vec<Object>>, example = json!([[300]]))]
+    pub(crate) rows: Vec<Vec<serde_json::Value>>,
+    /// Whether there are more rows than the answer may have; the header `Lastmile-Truncated` says it, too.
+    pub(crate) truncated: bool,
+    /// Milliseconds the engine took.
+    pub(crate) elapsed_ms: u64,
+}
+
+/// A column of an answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LakeColumn {
+    /// Its name; names need not differ.
+    #[schema(example = "n")]
+    pub(crate) name: String,
+    /// Its type: `string`, `long`, `double`, `timestamp`, `date`, `boolean` and others of SQL.
+    #[schema(example = "long")]
+    pub(crate) r#type: String,
 }

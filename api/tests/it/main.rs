@@ -5,6 +5,7 @@
 mod harness;
 mod history;
 mod intake;
+mod lake;
 mod last;
 mod lists;
 #[cfg(feature = "mongodb")]

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
 mod bucket;
+mod evolution;
+mod incremental;
 mod models;
 #[path = "../../../lake/tests/it/moto.rs"]
 mod moto;

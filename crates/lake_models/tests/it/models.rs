@@ -146,7 +146,7 @@ async fn an_unchanged_input_makes_no_commit_and_no_other_bytes() {
         position(
             &format!("v{}", n % 7),
             at(0, n.into()),
-            f64::from(n) / 100.0,
+            f64::from(n) / 10_000.0,
         )
     });
     world.store(points).await;
@@ -230,7 +230,17 @@ async fn a_broken_check_publishes_nothing_and_names_rows() {
         ("accepted: lat < 53", "53.5"),
         ("unique: deliverer_id", "| 2"),
         ("same_rows: SELECT 3", "| 3"),
+        ("same: SUM(lat) == SELECT 105.4", "105.5"),
+        (
+            "references: deliverer_id -> raw.deliverer_location.order_id",
+            "| a",
+        ),
         ("not_null: lat, deliverer_id", ""),
+        ("same: SUM(lat) == SELECT 105.5", ""),
+        (
+            "references: deliverer_id -> raw.deliverer_location.deliverer_id",
+            "",
+        ),
     ] {
         let text = BROKEN.replace("CHECK", check);
         let model = Model::parse("broken.sql", &text).unwrap();
@@ -238,6 +248,7 @@ async fn a_broken_check_publishes_nothing_and_names_rows() {
         if named.is_empty() {
             // Negative control: a check that holds lets the same result through.
             assert_eq!(outcome.unwrap()[0].rows, 2);
+            std::fs::remove_dir_all(world.lake_folder().join("final/broken")).unwrap();
             continue;
         }
         let error = outcome.unwrap_err();
@@ -245,6 +256,37 @@ async fn a_broken_check_publishes_nothing_and_names_rows() {
         assert!(error.to_string().contains(named), "{error}");
         assert!(!world.lake_folder().join("final/broken").exists());
     }
+}
+
+#[tokio::test]
+async fn a_column_without_a_null_policy_is_refused_where_there_is_one() {
+    let world = World::new();
+    world.store([position("a", at(0, 0), 52.0)]).await;
+    world.offload().await;
+    for (policy, is_whole) in [
+        ("not_null: deliverer_id, date\n-- nullable: lat", true),
+        ("not_null: deliverer_id\n-- nullable: lat", false),
+    ] {
+        let model = Model::parse("x.sql", &BROKEN.replace("CHECK", policy)).unwrap();
+        let outcome = world.run(&[model]).await;
+        let named = outcome.map_err(|error| error.to_string().contains("the column date"));
+        assert_eq!(named.is_ok(), is_whole);
+        assert!(named.err().unwrap_or(true));
+    }
+}
+
+#[tokio::test]
+async fn a_lake_without_fleet_events_has_its_days_too() {
+    let world = World::new();
+    world
+        .store([position("a", at(0, 0), 52.0), position("a", at(0, 9), 52.0)])
+        .await;
+    let summaries = world.refresh().await;
+    assert!(summaries.iter().all(|s| s.outcome == ModelOutcome::Ran));
+    let sql = "SELECT positions, idle_s, positions_unregistered FROM final.vehicle_day";
+    assert_eq!(world.cells(sql).await, [["2", "9.0", "2"]]);
+    let none = "SELECT count(*) FROM final.vehicle_operation_metadata";
+    assert_eq!(world.cells(none).await, [["0"]]);
 }
 
 #[tokio::test]

@@ -15,13 +15,15 @@ const TEST: &str = "lake_models::oracle";
 /// When the invented fleet's messages are taken to have come.
 const RECEIVED: &str = "2026-01-05T00:00:00Z";
 
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle.py")
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(name)
 }
 
 fn check(python: &Path, world: &World, messages: &Path, received: &str, more: &[&str]) -> Output {
     let mut command = Command::new(python);
-    command.arg(script()).arg("check");
+    command.arg(script("oracle.py"));
     command.args([world.lake_folder().as_path(), messages]);
     command.arg(received).args(more).output().unwrap()
 }
@@ -64,7 +66,7 @@ fn parts(messages: &str, parts: usize) -> Vec<BTreeMap<String, Vec<String>>> {
 /// A lake of an invented fleet, made in three runs, and the messages it was made from.
 pub(crate) async fn invented(python: &Path) -> (World, NamedTempFile) {
     let mut command = Command::new(python);
-    let output = command.arg(script()).arg("generate").output().unwrap();
+    let output = command.arg(script("fleet.py")).output().unwrap();
     let messages = String::from_utf8(output.stdout).unwrap();
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &messages).unwrap();

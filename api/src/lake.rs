@@ -26,7 +26,7 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// Most bytes of an answer passed on: the most `lake_ingest` can be told to give, and its frame.
 const MAX_ANSWER: u64 = (1 << 30) + (64 << 20);
 /// Says whether there are more rows than the answer has.
-const TRUNCATED: HeaderName = HeaderName::from_static("lastmile-truncated");
+pub(crate) const TRUNCATED: HeaderName = HeaderName::from_static("lastmile-truncated");
 
 /// What may be set for queries over the lake.
 #[derive(Debug, Default, Args, Serialize, Deserialize)]

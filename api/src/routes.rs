@@ -138,7 +138,7 @@ pub(crate) fn router(app: App, context: &Context) -> Router {
 }
 
 fn cors(config: &Config) -> CorsLayer {
-    let readable = [ETAG, LINK, RETRY_AFTER];
+    let readable = [ETAG, LINK, RETRY_AFTER, crate::lake::TRUNCATED];
     let sendable = [
         ACCEPT,
         CONTENT_TYPE,

@@ -232,7 +232,7 @@ pub(crate) struct LakeAnswer {
     /// The columns.
     pub(crate) columns: Vec<LakeColumn>,
     /// The rows, each with a value for every column.
-    #[schema(value_type = Vec<Vec<Object>>, example = json!([[300]]))]
+    #[schema(example = json!([[300]]))]
     pub(crate) rows: Vec<Vec<serde_json::Value>>,
     /// Whether there are more rows than the answer may have; the header `Lastmile-Truncated` says it, too.
     pub(crate) truncated: bool,

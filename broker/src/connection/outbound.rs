@@ -188,7 +188,8 @@ impl Outbound {
     /// Notes that so many bytes were written.
     pub(crate) fn wrote(&mut self, count: usize) {
         self.written += count;
-        if self.written == self.bytes.len() {
+        // A gate may stand at the very end, with nothing behind it yet: it must stay where it is.
+        if self.written == self.bytes.len() && self.held.is_none() {
             self.written = 0;
             self.bytes.clear();
             self.bytes.shrink_to(KEPT_BYTES);
@@ -465,6 +466,35 @@ impl Outbound {
     /// Returns the number of messages sent since the last call.
     pub(crate) fn take_delivered(&mut self) -> u64 {
         std::mem::take(&mut self.delivered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_at_the_very_end_stays_there() {
+        let mut out = Outbound::new(Takes {
+            version: Version::V311,
+            window: 10,
+            packet_bytes: 1 << 20,
+            aliases: 0,
+            clock: Arc::new(service::SystemClock),
+            durable: true,
+        });
+        out.answers().extend_from_slice(b"connack");
+        // As when the journal is to learn something that nobody is told.
+        out.hold(Some(7));
+        assert_eq!(out.unwritten(), b"connack");
+        out.wrote(7);
+        assert!(out.unwritten().is_empty() && out.is_written());
+        out.answers().extend_from_slice(b"behind");
+        assert!(out.unwritten().is_empty(), "it waits for the journal");
+        out.hold(None);
+        assert_eq!(out.unwritten(), b"behind");
+        out.wrote(6);
+        assert!(out.is_written() && out.bytes.is_empty());
     }
 }
 

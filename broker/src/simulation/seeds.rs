@@ -6,6 +6,7 @@ mod judge;
 mod world;
 
 use std::num::NonZero;
+use std::panic::catch_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -85,7 +86,8 @@ fn seeds(first: u64, count: u64, against: Sabotage) -> Result<Tally, String> {
             if seed >= first + count {
                 break;
             }
-            let run = one(seed, against);
+            let run = catch_unwind(|| one(seed, against));
+            let run = run.unwrap_or_else(|_| Err("the broker panicked".to_owned()));
             let mut outcome = outcome.lock().expect("nobody panics here");
             match (run, &mut *outcome) {
                 (Ok((_, tally)), Ok(sum)) => sum.add(&tally),

@@ -35,6 +35,17 @@ const TAG: &str = "lastmile.compacted";
 /// Rows handed to the encoder at once, as a model's result is, so that equal rows make equal files.
 const BATCH_ROWS: usize = 8_192;
 
+/// How to compact a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Compaction<'a> {
+    /// Columns that rows are sorted by, before all others.
+    pub order: &'a [String],
+    /// Size up to which files are put together, in bytes.
+    pub target_bytes: u64,
+    /// Whether the files replaced are left for a later vacuum.
+    pub keep_replaced: bool,
+}
+
 /// What a compaction did to a table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CompactSummary {
@@ -83,8 +94,7 @@ fn is_made_here(add: &Add) -> bool {
     add.tags.as_ref().is_some_and(|tags| tags.contains_key(TAG))
 }
 
-/// Compacts a table into files of up to `target_bytes`, their rows in `order` and then by all other columns. A table
-/// that does not exist, or has nothing to put together, is left as it is.
+/// Compacts a table. One that does not exist, or has nothing to put together, is left as it is.
 ///
 /// # Errors
 /// As [`Table::commit_at`]; [`LakeError::Log`] also for columns this lake never writes. Nothing is lost then: the
@@ -94,8 +104,7 @@ fn is_made_here(add: &Add) -> bool {
 /// Dropping the future is like a crash.
 pub async fn compact(
     table: &Table,
-    order: &[String],
-    target_bytes: u64,
+    how: Compaction<'_>,
     lease: &Lease,
     clock: &dyn Clock,
 ) -> Result<CompactSummary, LakeError> {
@@ -104,7 +113,7 @@ pub async fn compact(
         ..CompactSummary::default()
     };
     let mut snapshot = table.load().await?;
-    let bins = plan(&snapshot, target_bytes);
+    let bins = plan(&snapshot, how.target_bytes);
     let (Some(metadata), false) = (&snapshot.metadata, bins.is_empty()) else {
         return Ok(summary);
     };
@@ -119,7 +128,7 @@ pub async fn compact(
             let content = table.storage().get(&table.key(&add.path)?).await?;
             contents.push(content.ok_or_else(|| wrong("a live file is gone"))?);
         }
-        let (file, order) = (schema.file.clone(), order.to_vec());
+        let (file, order) = (schema.file.clone(), how.order.to_vec());
         let what = summary.table.clone();
         let merging = move || merge(&what, &file, &order, contents);
         let (content, rows) = tokio::task::spawn_blocking(merging).await??;
@@ -154,6 +163,9 @@ pub async fn compact(
     };
     lease.renew().await?;
     table.commit_at(&mut snapshot, &commit).await?;
+    if how.keep_replaced {
+        return Ok(summary);
+    }
     for path in removes {
         table.storage().delete(&table.key(&path)?).await?;
     }

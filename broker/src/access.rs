@@ -6,16 +6,18 @@
 //!
 //! Invariants: without a password file and without certificates that name users, everyone is anonymous; with one,
 //! only who proves a name is let in, unless anonymous clients are allowed. Hashes are checked off the async
-//! threads, a few at a time. A file that has become wrong changes nothing: what was read before stays.
+//! threads, at most half the processors at a time, so that a storm of wrong passwords cannot take them from those who
+//! are connected; at most [`MAX_WAITING`] wait for that, and what was [`proven`] before does not. A file that has become wrong changes nothing: what was read before stays.
 //!
 //! Not here: TLS, which says whose certificate it saw; limits, which hold whoever a client is.
 
 mod acl;
 mod filters;
 pub(crate) mod passwords;
+mod proven;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use tokio::sync::Semaphore;
 
 use self::acl::{Acl, Action, ClientRules, Unfit};
 use self::passwords::Passwords;
+use self::proven::Proven;
 
 /// A file of users or rules that cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +133,9 @@ struct Inner {
     /// Counts what was read.
     generation: AtomicU64,
     checking: Semaphore,
+    /// Clients that wait for a hash, or have theirs checked.
+    waiting: AtomicUsize,
+    proven: Proven,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -161,8 +167,14 @@ pub(crate) enum Denied {
     Busy,
 }
 
-/// Checks at a time: each takes 19 MiB and a processor.
-const CHECKS: usize = 2;
+/// Returns how many hashes are checked at a time: each takes 19 MiB and a processor.
+fn checks() -> usize {
+    let processors = std::thread::available_parallelism();
+    (processors.map_or(1, usize::from) / 2).max(1)
+}
+
+/// Most clients that wait for their hash; who comes beyond is told to come later.
+const MAX_WAITING: usize = 1024;
 /// A hash of nothing in particular, so that an unknown user takes as long as a known one.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGF0IGFsbA$\
                       ZnJvbSBub3doZXJlIGF0IGFsbCwgbm90aGluZw";
@@ -178,7 +190,9 @@ impl Access {
             options,
             book: RwLock::new(book),
             generation: AtomicU64::new(0),
-            checking: Semaphore::new(CHECKS),
+            checking: Semaphore::new(checks()),
+            waiting: AtomicUsize::new(0),
+            proven: Proven::new(),
         })))
     }
 
@@ -196,6 +210,7 @@ impl Access {
     pub(crate) fn reload(&self) -> Result<(), FileError> {
         let book = Book::read(&self.0.options)?;
         *self.0.book.write().unwrap_or_else(PoisonError::into_inner) = book;
+        self.0.proven.clear();
         self.0.generation.fetch_add(1, Ordering::Release);
         Ok(())
     }
@@ -260,15 +275,26 @@ impl Access {
             };
         };
         let hash = passwords.hash_of(user).map(str::to_owned);
-        let password = login.password.unwrap_or_default().to_vec();
-        let right = self.check(password, hash.clone()).await?;
+        let password = login.password.unwrap_or_default();
+        let proven = &self.0.proven;
+        let digest = hash
+            .as_deref()
+            .and_then(|h| proven.digest(user, h, password));
+        let known = digest.is_some_and(|digest| proven.has(&digest));
+        let right = known || self.check(password.to_vec(), hash.clone()).await?;
         match hash {
-            Some(hash) if right => Ok((Some(user), Some(hash))),
+            Some(hash) if right => {
+                if let Some(digest) = digest.filter(|_| !known) {
+                    proven.add(digest);
+                }
+                Ok((Some(user), Some(hash)))
+            }
             _ => Err(Denied::Credentials),
         }
     }
 
     async fn check(&self, password: Vec<u8>, hash: Option<String>) -> Result<bool, Denied> {
+        let _place = Place::take(&self.0.waiting)?;
         let turn = tokio::time::timeout(self.0.options.patience, self.0.checking.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             return Err(Denied::Busy);
@@ -276,6 +302,25 @@ impl Access {
         let check = move || passwords::verify(&password, hash.as_deref().unwrap_or(NOBODY));
         let checked = tokio::task::spawn_blocking(check).await;
         checked.map_err(|_| Denied::Busy)
+    }
+}
+
+/// A place among those who wait for their hash.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Result<Self, Denied> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            return Err(Denied::Busy);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

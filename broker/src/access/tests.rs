@@ -162,3 +162,31 @@ async fn an_unknown_user_takes_a_check_too() {
     let text = format!("lastmile-passwords 1\nnobody:{NOBODY}\n");
     Passwords::parse(Path::new("p"), &text).unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_was_proven_does_not_wait_for_a_hash_until_the_file_is_read_again() {
+    let files = Files::new();
+    let access = Access::open(files.options()).unwrap();
+    let admit = async |password: &'static [u8]| {
+        let admitted = access.admit(login(Some("ann"), Some(password))).await;
+        admitted.map(|_| ())
+    };
+    let all = u32::try_from(checks()).unwrap();
+    // Somebody else has every turn, for longer than anyone waits.
+    let others = access.0.checking.acquire_many(all).await.unwrap();
+    assert_eq!(admit(SECRET).await, Err(Denied::Busy), "not proven yet");
+    drop(others);
+    assert_eq!(admit(SECRET).await, Ok(()));
+    let others = access.0.checking.acquire_many(all).await.unwrap();
+    assert_eq!(admit(SECRET).await, Ok(()));
+    assert_eq!(admit(b"wrong").await, Err(Denied::Busy));
+    access.reload().unwrap();
+    assert_eq!(admit(SECRET).await, Err(Denied::Busy), "to be proven again");
+    drop(others);
+    assert_eq!(admit(b"wrong").await, Err(Denied::Credentials));
+    // Nobody is left in the queue, and a full one is said at once.
+    assert_eq!(access.0.waiting.load(Ordering::Relaxed), 0);
+    access.0.waiting.store(MAX_WAITING, Ordering::Relaxed);
+    assert_eq!(admit(SECRET).await, Err(Denied::Busy));
+    assert_eq!(access.0.waiting.load(Ordering::Relaxed), MAX_WAITING);
+}

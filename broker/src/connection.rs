@@ -54,6 +54,7 @@ use crate::session;
 use crate::session::delivery::Delivery;
 use crate::session::window::Origin;
 use crate::share::{Groups, Shares};
+use crate::sys::Sys;
 use crate::takeover::Claims;
 use crate::wills::Wills;
 
@@ -78,6 +79,8 @@ pub(crate) struct Front {
     pub(crate) metrics: Metrics,
     pub(crate) fanout: Fanout,
     pub(crate) retained: RetainedStore,
+    /// The statistics.
+    pub(crate) sys: Sys,
     pub(crate) claims: Claims,
     pub(crate) groups: Groups,
     pub(crate) access: Access,

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ingest_log::Record;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
@@ -118,6 +119,13 @@ impl Fanout {
         let mut state = self.lock();
         state.idle = state.wanted == 0;
         !state.idle
+    }
+
+    /// Gives a message of the broker's own, which is in no log, to those who want it.
+    pub(crate) fn announce(&self, record: &Record<'_>) {
+        let mut batch = Vec::new();
+        entry::put(&mut batch, record);
+        self.dispatch(&batch);
     }
 
     /// Gives each message to those who want it, once each, with the highest QoS any of their filters has and the

@@ -33,6 +33,7 @@ macro_rules! select {
 
 mod access;
 pub mod commands;
+mod condition;
 mod connection;
 mod expiry;
 mod fanout;
@@ -47,6 +48,7 @@ mod settings;
 mod share;
 #[cfg(any(test, feature = "fuzzing"))]
 mod simulation;
+mod sys;
 mod takeover;
 mod wills;
 

@@ -2,6 +2,8 @@
 //!
 //! Updated once per batch, never per message. Labels come from enums only.
 
+mod consumers;
+
 use std::fmt;
 
 use ingest_log::{Log, LogCondition, SYNC_BOUNDS_SECONDS};
@@ -16,6 +18,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use service::Metrics as Registry;
 
+use self::consumers::ConsumerCollector;
 use crate::protocol::Violation;
 use crate::protocol::control::ConnectError;
 use crate::share::Groups;
@@ -27,6 +30,8 @@ pub(crate) struct Metrics {
     received: [Counter; 3],
     /// Bytes read from clients.
     pub(crate) received_bytes: Counter,
+    /// Bytes written to clients.
+    pub(crate) sent_bytes: Counter,
     /// Messages acknowledged to their publishers, all durable before.
     pub(crate) acknowledged: Counter,
     /// Messages sent to subscribers, redeliveries included.
@@ -66,6 +71,33 @@ pub(crate) struct ShareMetrics {
     pub(crate) members: Gauge,
     /// Messages sent to a member because the one that had them left.
     pub(crate) redelivered: Counter,
+    /// Chunks read for consumers that were far behind, groups or not.
+    pub(crate) replay_turns: Counter,
+}
+
+impl ShareMetrics {
+    fn register(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str| registry.register(name, help, Counter::default());
+        let gauge = |name: &str, help: &str| registry.register(name, help, Gauge::default());
+        Self {
+            groups: gauge(
+                "broker_share_groups",
+                "Groups of shared subscriptions, each a name and a filter; each holds the log from its place on",
+            ),
+            members: gauge(
+                "broker_share_members",
+                "Members that are connected, summed over the groups",
+            ),
+            replay_turns: counter(
+                "broker_replay_chunks",
+                "Chunks of the log read for consumers that were far behind",
+            ),
+            redelivered: counter(
+                "broker_share_redelivered_messages",
+                "Messages sent to a member of a group because the one that had them left",
+            ),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -177,6 +209,7 @@ impl Metrics {
     /// Registers everything, the log's numbers included.
     pub(crate) fn register(registry: &Registry, log: &Log) -> Self {
         registry.register_collector(Box::new(LogCollector(log.clone())));
+        registry.register_collector(Box::new(ConsumerCollector::new(log)));
         let received = registry.register(
             "broker_messages_received",
             "Messages received from clients, by the QoS they were published with",
@@ -188,6 +221,7 @@ impl Metrics {
         Self {
             received: [with_qos(0), with_qos(1), with_qos(2)],
             received_bytes: counter("broker_received_bytes", "Bytes read from clients"),
+            sent_bytes: counter("broker_sent_bytes", "Bytes written to clients"),
             acknowledged: counter(
                 "broker_messages_acknowledged",
                 "Messages acknowledged to their publishers, all durable before",
@@ -238,20 +272,7 @@ impl Metrics {
                 "Subscriptions of clean sessions",
             ),
             retained: gauge("broker_retained_messages", "Retained messages held"),
-            shares: ShareMetrics {
-                groups: gauge(
-                    "broker_share_groups",
-                    "Groups of shared subscriptions, each a name and a filter; each holds the log from its place on",
-                ),
-                members: gauge(
-                    "broker_share_members",
-                    "Members that are connected, summed over the groups",
-                ),
-                redelivered: counter(
-                    "broker_share_redelivered_messages",
-                    "Messages sent to a member of a group because the one that had them left",
-                ),
-            },
+            shares: ShareMetrics::register(registry),
         }
     }
 
@@ -262,6 +283,11 @@ impl Metrics {
                 counter.inc_by(count);
             }
         }
+    }
+
+    /// Returns how many messages were received.
+    pub(crate) fn received_messages(&self) -> u64 {
+        self.received.iter().map(Counter::get).sum()
     }
 
     /// Counts what was refused to a client that stays connected.

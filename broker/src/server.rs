@@ -6,13 +6,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ingest_log::{Log, LogCondition, LogError, OpenReport, RealDisk};
-use service::{
-    BindError, BoxError, CancellationToken, Clock, ComponentHealth, Context, Stage, Throttle,
-};
+use ingest_log::{Log, LogError, OpenReport, RealDisk};
+use service::{BindError, BoxError, CancellationToken, Clock, Context, Stage, Throttle};
 use session_state::Store;
 
 use crate::access::{self, Access, FileError};
+use crate::condition;
 use crate::connection::Front;
 use crate::expiry::{self, Expiry};
 use crate::fanout::{self, Fanout, RelayError, Timing};
@@ -22,6 +21,7 @@ use crate::metrics::{self, Metrics};
 use crate::retained::{Retained, RetainedStore};
 use crate::share::Groups;
 use crate::share::hold::{self, Hold};
+use crate::sys::{self, Sys};
 use crate::takeover::Claims;
 use crate::wills::{self, Wills};
 use crate::{Config, session};
@@ -71,8 +71,6 @@ impl From<RelayError> for Error {
 
 /// How often the session state is digested: so much of the log is read again after a crash.
 const CHECKPOINT: Duration = Duration::from_secs(1);
-/// How often the log's condition is looked at.
-const WATCH: Duration = Duration::from_millis(250);
 
 /// Binds the listeners, reads who may connect, opens the log and starts all tasks.
 ///
@@ -173,6 +171,7 @@ pub(crate) fn front(config: &Config, parts: Parts) -> Front {
             config.mqtt_retained_size.as_usize(),
             metrics.retained.clone(),
         ),
+        sys: Sys::new(config.mqtt_sys_interval.0),
         fanout,
         claims: Claims::default(),
         groups,
@@ -223,6 +222,7 @@ fn keep(front: &Arc<Front>, context: &Context) {
     context
         .tasks
         .spawn(Stage::Intake, "wills", |stop| wills::run(willing, stop));
+    sys::start(front, context);
     let state = front.state.clone();
     context.tasks.spawn(Stage::Drain, "session-state", |stop| {
         keep_state(state, stop)
@@ -236,7 +236,7 @@ fn keep(front: &Arc<Front>, context: &Context) {
     let health = context.health.component("ingest_log");
     health.ready();
     context.tasks.spawn(Stage::Serve, "ingest-log", |stop| {
-        watch(watched, health, stop)
+        condition::watch(watched, health, stop)
     });
 }
 
@@ -325,42 +325,4 @@ fn reloaded(access: Access, tls: Option<Arc<Tls>>) -> Vec<reload::Source> {
         reload: Box::new(move || Ok(tls.reload()?)),
     }));
     sources
-}
-
-/// Reports the log's condition; fails when the log did; closes it at the end.
-async fn watch(log: Log, health: ComponentHealth, stop: CancellationToken) -> Result<(), BoxError> {
-    let mut pace = tokio::time::interval(WATCH);
-    let mut reported = LogCondition::Ok;
-    loop {
-        select! {
-            () = stop.cancelled() => {
-                log.close().await?;
-                return Ok(());
-            }
-            _ = pace.tick() => {}
-        }
-        let condition = log.status().condition;
-        if condition == reported {
-            continue;
-        }
-        match &condition {
-            LogCondition::Ok => {
-                tracing::info!("the log takes records again");
-                health.ready();
-            }
-            LogCondition::Full(reason) => {
-                tracing::error!(%reason, "the log is full; clients are not read until there is room");
-                health.not_ready(format!("the log is full: {reason}"));
-            }
-            LogCondition::Failed(reason) => {
-                health.not_ready(format!("the log failed: {reason}"));
-                return Err(LogError::Failed {
-                    reason: Arc::clone(reason),
-                }
-                .into());
-            }
-            LogCondition::Closed => health.not_ready("the log is closed"),
-        }
-        reported = condition;
-    }
 }

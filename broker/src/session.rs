@@ -9,6 +9,7 @@
 
 pub(crate) mod delivery;
 pub(crate) mod ledger;
+pub(crate) mod replay;
 pub(crate) mod window;
 
 use bytes::Bytes;
@@ -102,6 +103,36 @@ pub(crate) fn count(log: &Log) -> usize {
     let cursors = log.cursors().list();
     let sessions = cursors.iter().filter(|(name, _)| name.starts_with(PREFIX));
     sessions.count()
+}
+
+/// What the sessions have in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Census {
+    pub(crate) sessions: u64,
+    /// Of clients that are away.
+    pub(crate) away: u64,
+    pub(crate) subscriptions: u64,
+    /// Whether a session or a group wants topics that begin with `$SYS/`.
+    pub(crate) wants_sys: bool,
+}
+
+/// Counts sessions and subscriptions by the metadata of their cursors, without taking each apart.
+pub(crate) fn census(log: &Log) -> Census {
+    let mut census = Census::default();
+    for (name, cursor) in log.cursors().list() {
+        if name.starts_with(PREFIX) {
+            let meta = String::from_utf8_lossy(&cursor.meta);
+            census.sessions += 1;
+            census.away += u64::from(meta.contains("\"left_us\":"));
+            census.subscriptions += meta.matches("\"filter\":\"").count() as u64;
+            census.wants_sys |= meta.contains("\"filter\":\"$SYS");
+        } else if let Some(key) = name.strip_prefix("share/") {
+            let filter = key.split_once('/').map_or("", |(_, filter)| filter);
+            census.subscriptions += 1;
+            census.wants_sys |= filter.starts_with("$SYS");
+        }
+    }
+    census
 }
 
 /// Returns the expiry of every session that can be read: client id, interval in seconds, and when it was left.

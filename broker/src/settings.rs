@@ -55,6 +55,9 @@ pub struct Settings {
     /// [default: 16MiB]
     #[arg(long, env = "LASTMILE_MQTT_RETAINED_SIZE", value_name = "SIZE")]
     pub mqtt_retained_size: Option<ByteSize>,
+    /// How often the statistics below `$SYS/broker/` are made; 0s is never [default: 10s]
+    #[arg(long, env = "LASTMILE_MQTT_SYS_INTERVAL", value_name = "DURATION")]
+    pub mqtt_sys_interval: Option<HumanDuration>,
     /// What a PUBACK promises: `fdatasync` survives power loss, `os_buffer` only the death of the process
     /// [default: fdatasync]
     #[arg(long, env = "LASTMILE_LOG_SYNC", value_name = "MODE")]
@@ -65,8 +68,8 @@ pub struct Settings {
     /// Most bytes accepted and not yet on disk; at the bound clients are not read [default: 32MiB]
     #[arg(long, env = "LASTMILE_LOG_MAX_PENDING", value_name = "SIZE")]
     pub log_max_pending: Option<ByteSize>,
-    /// Most bytes the log may take on disk; at the bound clients are not read, and nothing is evicted
-    /// [default: the disk]
+    /// Most bytes the log may take on disk; at the bound clients are not read, and nothing is evicted that a
+    /// session, a group or a consumer waits for [default: the disk]
     #[arg(long, env = "LASTMILE_LOG_MAX_SIZE", value_name = "SIZE")]
     pub log_max_size: Option<ByteSize>,
     /// The other listeners, and TLS.
@@ -149,6 +152,8 @@ pub struct Config {
     pub mqtt_live_queue: ByteSize,
     /// Most bytes of retained messages.
     pub mqtt_retained_size: ByteSize,
+    /// How often the statistics below `$SYS/broker/` are made; zero is never.
+    pub mqtt_sys_interval: HumanDuration,
     /// Folder of the log.
     pub log_dir: PathBuf,
     /// Folder of what is remembered of clients besides messages.
@@ -208,6 +213,9 @@ impl Config {
             mqtt_max_sessions: settings.mqtt_max_sessions.unwrap_or(10_000),
             mqtt_live_queue: settings.mqtt_live_queue.unwrap_or(ByteSize::mib(1)),
             mqtt_retained_size: settings.mqtt_retained_size.unwrap_or(ByteSize::mib(16)),
+            mqtt_sys_interval: settings
+                .mqtt_sys_interval
+                .unwrap_or(HumanDuration::from_secs(10)),
             log_dir: common.data.join("log"),
             state_dir: common.data.join("state"),
             log_sync: settings.log_sync.unwrap_or_default(),

@@ -38,6 +38,7 @@ pub(crate) use self::membership::Shares;
 use self::roster::Roster;
 use crate::metrics::ShareMetrics;
 use crate::protocol::topic::{Share, Wish, wish};
+use crate::session::replay::Replay;
 use crate::session::{self, Options};
 
 /// Prefix of the cursors that are groups.
@@ -53,6 +54,7 @@ pub(crate) struct Groups(Arc<Shared>);
 struct Shared {
     log: Log,
     state: Store,
+    replay: Replay,
     metrics: ShareMetrics,
     registry: Mutex<Registry>,
 }
@@ -155,6 +157,7 @@ impl Groups {
         let groups = Self(Arc::new(Shared {
             log: log.clone(),
             state: state.clone(),
+            replay: Replay::new(metrics.replay_turns.clone()),
             metrics,
             registry: Mutex::new(registry),
         }));
@@ -283,6 +286,11 @@ impl Groups {
             group.let_go(client_id);
             self.settle(&mut registry, &group);
         }
+    }
+
+    /// Returns the turns of who is far behind.
+    pub(crate) fn replay(&self) -> &Replay {
+        &self.0.replay
     }
 
     fn log(&self) -> &Log {

@@ -1,14 +1,17 @@
-//! Wills whose connection has ended and whose delay has not.
+//! Wills: those of connections, and those whose connection has ended and whose delay has not.
 //!
-//! Invariant: a will that waits is in the journal too, so it is published after a restart, its delay counted from
-//! there; it is taken out when it is published, and when its client comes back to its session before. Bound: one per
-//! session.
+//! Invariants: a will is in the journal before the CONNACK, and until it is published or void. So it goes out also when
+//! it was the broker that ended, killed or stopped: after the restart, its delay counted from there [MQTT-3.1.2-8].
+//! Void it is with a DISCONNECT that wants none, and when its client comes back to its session before the delay is
+//! over. It goes out at least once: a kill between its record and the journal lets it go out again. Bound: one per
+//! client.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ingest_log::Commit;
 use service::{BoxError, CancellationToken};
 use session_state::{Change, Store};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -51,6 +54,28 @@ impl Wills {
         }
     }
 
+    /// Notes the will of a client that connects, which is published `seconds` after its connection.
+    ///
+    /// # Errors
+    /// As [`Store::change`].
+    pub(crate) fn hold(
+        &self,
+        client_id: &str,
+        will: &Will,
+        seconds: u32,
+    ) -> Result<Commit, session_state::Error> {
+        let value = to_value(&Will {
+            delay: seconds,
+            ..will.clone()
+        });
+        self.state.change(client_id, &[Change::Will(Some(value))])
+    }
+
+    /// Notes that the will of a client was published, or is void.
+    pub(crate) fn drop_of(&self, client_id: &str) {
+        self.note(client_id, None);
+    }
+
     /// Lets a will wait for `seconds`.
     pub(crate) fn leave(&self, client_id: &Arc<str>, mut will: Will, seconds: u32) {
         will.delay = seconds;
@@ -60,11 +85,28 @@ impl Wills {
         self.lock().insert(Arc::clone(client_id), waiting);
     }
 
-    /// Takes out the will of a client that is back.
-    pub(crate) fn take(&self, client_id: &str) -> Option<Will> {
+    /// Takes out the will of a client that is back, and tells whether its time had come. [`Wills::drop_of`] is to
+    /// follow.
+    pub(crate) fn take(&self, client_id: &str) -> Option<(Will, bool)> {
         let taken = self.lock().remove(client_id)?;
-        self.note(client_id, None);
-        Some(taken.will)
+        Some((taken.will, taken.due <= Instant::now()))
+    }
+
+    /// Publishes the will of a client whose id is claimed.
+    ///
+    /// # Cancel safety
+    /// Yes: until it is durable it waits, and what has been handed to the log may go out again.
+    pub(crate) async fn publish(&self, front: &Front, client_id: &str) {
+        let will = self
+            .lock()
+            .get(client_id)
+            .map(|waiting| waiting.will.clone());
+        if let Some(will) = will
+            && publish_will(front, client_id, will).await
+        {
+            self.lock().remove(client_id);
+            self.note(client_id, None);
+        }
     }
 
     /// Returns the clients whose wills are due.
@@ -101,9 +143,7 @@ pub(crate) async fn run(front: Arc<Front>, stop: CancellationToken) -> Result<()
             let Some(_claim) = front.claims.try_claim(&client_id) else {
                 continue;
             };
-            if let Some(will) = front.wills.take(&client_id) {
-                publish_will(&front, &client_id, will).await;
-            }
+            front.wills.publish(&front, &client_id).await;
         }
     }
 }

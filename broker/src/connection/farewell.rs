@@ -22,7 +22,7 @@ where
 {
     /// Leaves everything in order: session, retained messages, will, claim, and the socket.
     pub(super) async fn finish(mut self, reason: &End, will: Option<Will>, claim: Claim) {
-        let permit = &mut self.permit;
+        let (permit, had_will) = (&mut self.permit, will.is_some());
         // The rules may have changed since the will was taken.
         let will = will.filter(|will| {
             let renewed = !permit.is_stale() || permit.renew().is_ok();
@@ -50,13 +50,19 @@ where
                 }
             }
             let parted = matches!(reason, End::Disconnect) && !self.wants_will;
-            if let Some(will) = will.filter(|_| !parted && !matches!(reason, End::Stopped)) {
-                let wait = will.delay.min(self.session_expiry);
-                if wait > 0 {
+            match will.filter(|_| !parted) {
+                // It is in the journal, and goes out after the restart.
+                _ if matches!(reason, End::Stopped) => {}
+                Some(will) => {
+                    let wait = will.delay.min(self.session_expiry);
+                    // One that cannot go now goes when the log has room.
                     front.wills.leave(&self.client_id, will, wait);
-                } else {
-                    publish_will(front, &self.client_id, will).await;
+                    if wait == 0 {
+                        front.wills.publish(front, &self.client_id).await;
+                    }
                 }
+                None if had_will => front.wills.drop_of(&self.client_id),
+                None => {}
             }
         };
         if timeout(FAREWELL, left).await.is_err() {
@@ -133,8 +139,8 @@ fn keep_retained(front: &Front, message: Retained) {
     }
 }
 
-/// Publishes a will as any message.
-pub(crate) async fn publish_will(front: &Front, client_id: &str, will: Will) {
+/// Publishes a will as any message; tells whether it is durable.
+pub(crate) async fn publish_will(front: &Front, client_id: &str, will: Will) -> bool {
     let _floor = front.state.floor();
     let mut batch = RecordBatch::new();
     let received_us = front.clock.now().as_micros();
@@ -168,6 +174,10 @@ pub(crate) async fn publish_will(front: &Front, client_id: &str, will: Will) {
             },
         ),
         Ok(_) => {}
-        Err(error) => tracing::warn!(error = %ErrorChain(&error), "a will was not published"),
+        Err(error) => {
+            tracing::warn!(error = %ErrorChain(&error), "a will was not published");
+            return false;
+        }
     }
+    true
 }

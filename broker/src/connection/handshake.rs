@@ -124,10 +124,9 @@ pub(super) async fn admit(
     connect.session_expiry = front.expiry.grant(&client_id, asked_expiry);
     front.expiry.cancel(&client_id);
     let ends = connect.clean_start || front.has_expired(&client_id);
-    // A will that waits is for nothing when its session goes on, and due when that ends.
-    if let Some(will) = front.wills.take(&client_id).filter(|_| ends) {
-        publish_will(front, &client_id, will).await;
-    }
+    settle_will(front, &client_id, ends)
+        .await
+        .map_err(refused)?;
     if ends {
         let existed = session::exists(&front.log, &client_id);
         front.end_session(&client_id);
@@ -148,7 +147,9 @@ pub(super) async fn admit(
             let live = front.fanout.subscriber(&client_id);
             (Source::Live(live), shares, false)
         };
-    let takes_up = takes.durable;
+    hold_will(front, &client_id, &connect)
+        .await
+        .map_err(refused)?;
     let mut out = Outbound::new(takes);
     accept(
         front,
@@ -157,8 +158,8 @@ pub(super) async fn admit(
         &mut out,
         (asked_expiry, session_present),
     );
-    let unreleased = Unreleased::new(takes_up, Some(&known));
-    if takes_up {
+    let unreleased = Unreleased::new(out.is_durable(), Some(&known));
+    if out.is_durable() {
         restore(&mut out, &mut shares, &known);
     }
     Ok(Admitted {
@@ -172,6 +173,29 @@ pub(super) async fn admit(
         unreleased,
         known,
     })
+}
+
+/// Deals with the will of an earlier connection: it is for nothing when its session goes on, and due when that `ends`.
+async fn settle_will(front: &Front, client_id: &str, ends: bool) -> Result<(), ConnectError> {
+    if let Some((will, is_due)) = front.wills.take(client_id) {
+        if (ends || is_due) && !publish_will(front, client_id, will).await {
+            return Err(ConnectError::Unavailable);
+        }
+        front.wills.drop_of(client_id);
+    }
+    Ok(())
+}
+
+/// Waits until the will is durable.
+async fn hold_will(front: &Front, client_id: &str, connect: &Connect) -> Result<(), ConnectError> {
+    let Some(will) = &connect.will else {
+        return Ok(());
+    };
+    let wait = will.delay.min(connect.session_expiry);
+    let noted = front.wills.hold(client_id, will, wait);
+    let noted = noted.map_err(|_| ConnectError::Unavailable)?;
+    noted.await.map_err(|_| ConnectError::Unavailable)?;
+    Ok(())
 }
 
 /// Answers a CONNECT that is accepted; with MQTT 5 the keep-alive may become another.
@@ -344,7 +368,7 @@ async fn open(
     } else {
         Shares::begin(&front.groups, client_id, true)
     };
-    let mut delivery = Delivery::new(&front.log, session, unsent, known);
+    let mut delivery = Delivery::new(&front.log, front.groups.replay(), session, unsent, known);
     // This sync is also the one that the shared subscriptions want before anything is sent.
     select! {
         begun = delivery.begin(expiry) => begun.map_err(|_| ConnectError::Unavailable)?,

@@ -6,8 +6,10 @@ use std::num::NonZeroU16;
 use std::ops::Range;
 use std::pin::pin;
 
+use futures_util::FutureExt as _;
 use ingest_log::LogError;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +22,12 @@ use super::{
 use crate::access::Refused;
 use crate::metrics::What;
 use crate::protocol::control::{self, Control};
+use crate::protocol::frame::{Split, split};
 use crate::protocol::v5::{answers, reason};
 use crate::protocol::{Version, Violation, publish};
+
+/// Most reads in search of the last word of a client that was taken over.
+const LAST_READS: usize = 16;
 
 /// What a connection waited for.
 enum Event {
@@ -58,9 +64,18 @@ where
             if self.appending.is_none()
                 && let Some(control) = self.control.take()
             {
-                let handled = select! {
-                    handled = self.handle(control) => handled,
-                    () = &mut cancelled => Err(self.cancelled()),
+                let handled = match control {
+                    Control::Disconnect {
+                        reason,
+                        session_expiry,
+                    } => {
+                        self.ending = Some(self.part(reason, session_expiry));
+                        Ok(())
+                    }
+                    other => select! {
+                        handled = self.handle(other) => handled,
+                        () = &mut cancelled => Err(self.cancelled()),
+                    },
                 };
                 if let Err(end) = handled {
                     return end;
@@ -88,7 +103,7 @@ where
                         self.ending.get_or_insert(End::Stopped);
                         Ok(())
                     }
-                    end => Err(end),
+                    end => Err(self.last_word().unwrap_or(end)),
                 },
             };
             if let Err(end) = step {
@@ -236,6 +251,7 @@ where
             }
             Event::Wrote(Ok((count, flushed))) => {
                 self.out.wrote(count);
+                self.front.metrics.sent_bytes.inc_by(count as u64);
                 self.flushed = flushed;
                 self.pace.took();
             }
@@ -407,14 +423,39 @@ where
                 let left = self.unsubscribe(packet_id, &filters).await;
                 left.map_err(End::Log)
             }
-            Control::Disconnect {
-                reason,
-                session_expiry,
-            } => {
-                self.ending = Some(self.part(reason, session_expiry));
-                Ok(())
+            // It waits for nothing, so the loop takes it.
+            Control::Disconnect { .. } => Ok(()),
+        }
+    }
+
+    /// Looks for a DISCONNECT in what the client has sent already: what it says of session and will holds, though its
+    /// next connection is there before it was read.
+    fn last_word(&mut self) -> Option<End> {
+        if let Some(Control::Disconnect {
+            reason,
+            session_expiry,
+        }) = self.control.take()
+        {
+            return Some(self.part(reason, session_expiry));
+        }
+        for _ in 0..LAST_READS {
+            let more = unconstrained(read(&mut self.reader, &mut self.input)).now_or_never();
+            if !matches!(more, Some(Ok(count)) if count > 0) {
+                break;
             }
         }
+        let mut rest = self.input.unread();
+        while let Ok(Split::Frame(frame)) = split(rest, self.front.max_packet_bytes) {
+            if let Ok(Control::Disconnect {
+                reason,
+                session_expiry,
+            }) = control::control(self.version, &frame)
+            {
+                return Some(self.part(reason, session_expiry));
+            }
+            rest = rest.get(frame.size..).unwrap_or_default();
+        }
+        None
     }
 
     /// Takes the client's DISCONNECT, and says why the connection ends.

@@ -194,7 +194,8 @@ impl<R, W> Connection<R, W> {
             filter, options, ..
         } in wanted
         {
-            let matching = self.front.retained.matching(filter).into_iter();
+            let of_clients = self.front.retained.matching(filter).into_iter();
+            let matching = of_clients.chain(self.front.sys.matching(filter));
             let is_own =
                 |message: &Retained| options.no_local && *message.client_id == *self.client_id;
             let matching = matching.filter(|message| !is_own(message));

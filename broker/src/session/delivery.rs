@@ -13,6 +13,7 @@ use ingest_log::{Chunk, Log, LogError, Reader, Record};
 use session_state::{Change, Client};
 
 use super::ledger::Ledger;
+use super::replay::Replay;
 use super::window::Origin;
 use super::{Options, Session, Subscription};
 use crate::connection::outbound::{Message, Outbound, Sent};
@@ -22,6 +23,7 @@ use crate::protocol::filter_index::FilterIndex;
 #[derive(Debug)]
 pub(crate) struct Delivery {
     log: Log,
+    replay: Replay,
     session: Session,
     /// By filter and where the subscription ended.
     wanted: FilterIndex<u64, Wanted>,
@@ -64,7 +66,13 @@ const CHUNK_BYTES: usize = 16 << 10;
 
 impl Delivery {
     /// Goes on at the session's place; see [`Session::resume`] for `unsent`. `client` is what the journal knows of it.
-    pub(crate) fn new(log: &Log, mut session: Session, unsent: u64, client: &Client) -> Self {
+    pub(crate) fn new(
+        log: &Log,
+        replay: &Replay,
+        mut session: Session,
+        unsent: u64,
+        client: &Client,
+    ) -> Self {
         session.move_to(log, session.next().max(client.reading.place));
         let open = client.outgoing.iter();
         let open = open.filter(|(_, o)| !o.received && o.group.is_empty());
@@ -72,6 +80,7 @@ impl Delivery {
         let awaits_retained = subscriptions.any(|s| s.retained_to.is_some());
         let mut delivery = Self {
             log: log.clone(),
+            replay: replay.clone(),
             wanted: FilterIndex::default(),
             reader: None,
             chunk: None,
@@ -225,6 +234,7 @@ impl Delivery {
         let Some(reader) = &mut self.reader else {
             return Ok(false);
         };
+        let _turn = self.replay.turn(&self.log, self.place).await;
         self.chunk = reader
             .next_chunk(CHUNK_BYTES)
             .await?

@@ -30,6 +30,7 @@ use super::roster::Roster;
 use crate::connection::outbound::Outbound;
 use crate::protocol::filter_index::FilterIndex;
 use crate::session::Options;
+use crate::session::replay::Replay;
 
 /// Bytes of records given to one member in turn.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -271,7 +272,7 @@ impl Group {
     ///
     /// # Cancel safety
     /// Yes; the place in the queue is lost.
-    pub(super) async fn fetch(&self) -> Result<bool, LogError> {
+    pub(super) async fn fetch(&self, replay: &Replay) -> Result<bool, LogError> {
         let mut readers = self.readers.lock().await;
         loop {
             let need = self.lock().need();
@@ -286,6 +287,7 @@ impl Group {
                 }
                 Need::Fresh(position) => {
                     readers.again = None;
+                    let _turn = replay.turn(&self.log, position).await;
                     let fresh = readers
                         .fresh
                         .get_or_insert_with(|| self.log.reader(position));

@@ -280,7 +280,7 @@ impl Shares {
         let hungry = self.memberships.iter();
         let hungry = hungry.filter(|membership| takes(membership, window_is_full));
         let fetches: Vec<_> = hungry
-            .map(|membership| Box::pin(membership.joined.group.fetch()))
+            .map(|membership| Box::pin(membership.joined.group.fetch(self.groups.replay())))
             .collect();
         if fetches.is_empty() {
             return std::future::pending().await;

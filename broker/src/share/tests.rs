@@ -12,6 +12,7 @@ fn metrics() -> ShareMetrics {
         groups: Gauge::default(),
         members: Gauge::default(),
         redelivered: Counter::default(),
+        replay_turns: Counter::default(),
     }
 }
 

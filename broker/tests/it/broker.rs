@@ -57,6 +57,13 @@ impl Broker {
         &self.handle.log
     }
 
+    /// Returns why a component is not ready, if it is not.
+    pub(crate) fn unready(&self, component: &str) -> Option<String> {
+        let components = self.context.health.components().into_iter();
+        let mut reasons = components.filter(|(name, _)| *name == component);
+        reasons.next().expect("it is a component").1
+    }
+
     /// Returns the sum of a metric over its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.context.metrics.encode();

@@ -130,9 +130,11 @@ async fn retained_messages_that_had_no_room_come_on_the_next_connection() {
         broker = Broker::start_with(dir.path(), settings()).await;
         let mut client = broker.client(id, false).await;
         let mut seen = Vec::new();
-        while let more = take_all(&mut client).await
-            && !more.is_empty()
-        {
+        // What has its place when another is answered comes after the PINGRESP: twice nothing is nothing.
+        let mut quiet = 0;
+        while quiet < 2 {
+            let more = take_all(&mut client).await;
+            quiet = if more.is_empty() { quiet + 1 } else { 0 };
             seen.extend(more.into_iter().filter(|(topic, _)| !topic.is_empty()));
         }
         got.extend(seen.iter().map(|(topic, _)| topic.clone()));

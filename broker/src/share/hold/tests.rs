@@ -20,6 +20,7 @@ async fn who_waits_for_nobody_is_known() {
         groups: Gauge::default(),
         members: Gauge::default(),
         redelivered: Counter::default(),
+        replay_turns: Counter::default(),
     };
     let hold = Hold::new(&["g".to_owned(), "h".to_owned()]);
     let state = crate::share::tests::state(&log, &dir.path().join("state"));

@@ -82,10 +82,10 @@ def schema_problem(text):
 
 
 def variant(folder):
-    """Writes the production overlay with the lake's other way to run, as its comment tells to do."""
+    """Writes the production overlay with the lake's other way to run and with queries over it, as their comments tell to do."""
     production = ROOT / "overlays/production"
     text = yaml.safe_load((production / "kustomization.yaml").read_text())
-    text["components"].append("../../components/lake-schedule")
+    text["components"] += ["../../components/lake-schedule", "../../components/lake-query"]
     for key in ("resources", "components"):
         text[key] = [os.path.relpath((production / path).resolve(), folder) for path in text[key]]
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(text))
@@ -338,7 +338,7 @@ class Overlay:
             for container in pod["spec"]["containers"]:
                 environment = self.environment(thing, container)
                 command = (container.get("command") or [""])[0]
-                for name, scheme, default in (("LASTMILE_BROKER", "mqtt", 1883), ("MONGODB_URI", r"mongodb(?:\+srv)?", 27017), ("AWS_ENDPOINT_URL", "https?", 443)):
+                for name, scheme, default in (("LASTMILE_BROKER", "mqtt", 1883), ("MONGODB_URI", r"mongodb(?:\+srv)?", 27017), ("LASTMILE_LAKE_QUERY", "http", 80), ("AWS_ENDPOINT_URL", "https?", 443)):
                     found = re.match(rf"{scheme}://(?:[^@/]*@)?([^/?,]+)", environment.get(name, ""))
                     if not found or (name == "LASTMILE_BROKER" and command not in ("subscriber", "api")):
                         continue
@@ -488,7 +488,7 @@ def main():
     found = [f"{path.relative_to(ROOT)}: {sentence}" for path in files for sentence in schema_problems(load(path.read_text()))]
     print(f"{len(files)} files against the schemas of Kubernetes {', '.join(VERSIONS)}: {len(found)} problem(s)")
     scratch = tempfile.TemporaryDirectory()
-    folder = Path(scratch.name).resolve() / "production-with-lake-schedule"
+    folder = Path(scratch.name).resolve() / "production-with-lake-query"
     folder.mkdir()
     for folder in [*sorted((ROOT / "overlays").iterdir()), variant(folder)]:
         things = build(folder)

@@ -18,7 +18,7 @@ pub(crate) mod worker;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -122,7 +122,7 @@ async fn admit(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
         None
     };
     if let Some(problem) = refused {
-        shared.metrics.ended(problem.code());
+        shared.metrics.counted().outcome = problem.code();
         return problem.into_response();
     }
     // The query's own limit is told apart within; this one ends bodies that do not arrive.
@@ -154,17 +154,18 @@ async fn query_posted(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    let mut counted = shared.metrics.counted();
     let answered = async {
         let question = read(&headers, body, shared.limits)?;
         shared.answer(&question).await
     };
     match answered.await {
         Ok(response) => {
-            shared.metrics.ended("ok");
+            counted.outcome = "ok";
             response
         }
         Err(problem) => {
-            shared.metrics.ended(problem.code());
+            counted.outcome = problem.code();
             problem.into_response()
         }
     }
@@ -220,16 +221,12 @@ impl Shared {
             return Err(Problem::Overloaded { limit });
         };
         let _running = self.metrics.running();
-        let started = Instant::now();
         let limit = config.query_timeout;
         let asked = tokio::time::timeout(limit.as_duration(), self.workers.ask(question));
         let asked = tokio::select! {
             asked = asked => asked.map_err(|_| Problem::Timeout { limit }),
             () = self.context.tasks.stopped() => Err(Problem::Stopping),
         };
-        self.metrics
-            .seconds
-            .observe(started.elapsed().as_secs_f64());
         let (outcome, body) = asked?.map_err(|error| {
             tracing::error!(error = %ErrorChain(error.as_ref()), "a query failed");
             Problem::Internal

@@ -253,6 +253,8 @@ async fn a_query_whose_client_has_gone_is_ended_and_only_so_many_run_at_a_time()
     assert_eq!(server.at_work().await, worker);
     drop(asked);
     server.at_rest().await;
+    let gone = "lake_ingest_queries_total{outcome=\"client_gone\"}";
+    assert_eq!(server.metric(gone).await, format!("{gone} 1"));
     assert_eq!(server.answer("SELECT 1").await["rows"], json!([[1]]));
 }
 

@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Runs the lake's models on Spark, for lakes one machine has outgrown.
 
-usage: spark-submit models.py --lake URL --models FOLDER [--output URL] [--select NAME]... [--from D] [--to D]
+usage: spark-submit models.py --job FOLDER --output URL [--select NAME]... [--from D] [--to D]
 
-The SQL is that of `lake_ingest`, unchanged (`lake_ingest models --engine spark` hands it over and submits this
-file; so does an EMR step, see step.sh). Each model is written as Parquet in Hive partitions below OUTPUT, which
-is LAKE/spark unless given: the tables in LAKE itself have Delta logs, whose only writer is `lake_ingest`. With --from
-and --to only those partitions are replaced, the others stay; a result's checks, declared in the model's header, must
-hold before it takes the place of the one before.
+FOLDER is what `lake_ingest models --engine spark --job FOLDER` writes: the models' SQL, which is that DataFusion runs,
+unchanged, and tables.sql, which says where raw is. `lake_ingest models --engine spark` writes it and submits this file;
+emr_step.sh does so on EMR.
 
-The one function Spark lacks outside Databricks, h3_longlatash3string, is registered from the `h3` package where
-that is installed; without it the models that use it fail, and say so.
+Each model is written as Parquet in Hive partitions to OUTPUT/layer/name. OUTPUT is not the lake itself: the tables there
+have Delta logs, whose only writer is `lake_ingest`. With --from and --to only those partitions are replaced. The checks a
+model declares must hold before its result takes the place of the one before.
+
+The one function Spark lacks outside Databricks, h3_longlatash3string, is registered from the `h3` package where that
+is installed; without it the models that use it fail, and say so.
 
 Exit status: 0, or 1 when a model or a check failed; the tables before it stand.
 """
@@ -19,7 +21,6 @@ import argparse
 import sys
 from pathlib import Path
 
-RAW = ("deliverer_location", "fleet_event", "rejected")
 LAYERS = ("raw", "treated", "final")
 NAMED_ROWS = 5
 TOLERANCE = 1e-9
@@ -103,79 +104,77 @@ def register(spark):
     spark.udf.register("h3_longlatash3string", cell, "string")
 
 
-def raw_tables(spark, lake):
-    """Raw as tables; one nothing was ever sent for does not exist, and what reads it is left out."""
-    found = set()
-    for table in RAW:
-        location = f"{lake}/raw/{table}"
-        path = spark._jvm.org.apache.hadoop.fs.Path(location)
-        if path.getFileSystem(spark._jsc.hadoopConfiguration()).exists(path):
-            spark.read.option("mergeSchema", "true").parquet(location).createOrReplaceTempView(f"raw_{table}")
-            spark.sql(f"CREATE OR REPLACE VIEW raw.{table} AS SELECT * FROM parquet.`{location}`")
-            found.add(f"raw.{table}")
-    return found
+def statements(text):
+    for statement in text.split(";\n"):
+        lines = [line for line in statement.splitlines() if not line.startswith("--")]
+        if any(line.strip() for line in lines):
+            yield "\n".join(lines)
 
 
-def run(spark, lake, output, folder, select=(), first=None, last=None, wanted=lambda sql: sql):
+def run(spark, job, output, select=(), first=None, last=None):
     """Runs the models and returns (name, rows written) of each."""
+    job = Path(job)
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     spark.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
     spark.conf.set("spark.sql.sources.partitionOverwriteMode", "dynamic" if first or last else "static")
     register(spark)
     for layer in LAYERS:
         spark.sql(f"CREATE DATABASE IF NOT EXISTS {layer}")
-    there = raw_tables(spark, lake)
+    for statement in statements((job / "tables.sql").read_text(encoding="utf-8")):
+        spark.sql(statement)
+    there = {f"raw.{table.name}" for table in spark.catalog.listTables("raw")}
     written = []
-    for name, sql in models(folder):
+    for name, sql in models(job):
         keys = header(sql)
+        # A table nothing was ever sent for does not exist, and neither does what is made of it.
         if not set(names(keys["inputs"])) <= there:
+            print(f"{name}: no input", flush=True)
             continue
-        location = f"{output}/{name.replace('.', '/')}"
-        if not select or name in select or name.split(".")[0] in select:
+        layer, table = name.split(".")
+        location = f"{output}/{layer}/{table}"
+        if not select or name in select or layer in select:
             partition = keys["partition"][0]
-            result = spark.sql(wanted(sql))
-            view = f"result_of_{name.replace('.', '_')}"
-            result.createOrReplaceTempView(view)
-            if first or last:
-                bounds = [f"`{partition}` >= DATE '{first}'"] if first else []
-                bounds += [f"`{partition}` <= DATE '{last}'"] if last else []
-                result = result.where(" AND ".join(bounds))
             # Computed once: the checks and the files are of the same rows.
-            result = result.persist()
-            spark.sql(wanted(sql)).createOrReplaceTempView(view) if first or last else result.createOrReplaceTempView(view)
+            result = spark.sql(sql).persist()
+            view = f"result_of_{layer}_{table}"
+            result.createOrReplaceTempView(view)
             check(spark, name, keys, view)
+            bounds = [f"`{partition}` >= DATE '{first}'"] if first else []
+            bounds += [f"`{partition}` <= DATE '{last}'"] if last else []
+            kept = result.where(" AND ".join(bounds)) if bounds else result
             order = [partition] + [column for column in names(keys["order"]) if column != partition]
-            rows = result.count()
-            (
-                result.repartition(partition)
-                .sortWithinPartitions(*order)
-                .write.mode("overwrite")
-                .partitionBy(partition)
-                .parquet(location)
-            )
+            rows = kept.count()
+            files = kept.repartition(partition).sortWithinPartitions(*order)
+            files.write.mode("overwrite").partitionBy(partition).parquet(location)
             result.unpersist()
             written.append((name, rows))
             print(f"{name}: {rows} rows", flush=True)
-        spark.sql(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM parquet.`{location}`")
+            schema = result.schema
+        else:
+            schema = spark.sql(sql).schema
+        # The schema is stated: there may be no file to find it in, and types of partitions are not guessed.
+        spark.sql(f"DROP TABLE IF EXISTS {name}")
+        columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in schema)
+        partition = keys["partition"][0]
+        spark.sql(f"CREATE TABLE {name} ({columns}) USING parquet PARTITIONED BY (`{partition}`) LOCATION '{location}'")
+        spark.sql(f"MSCK REPAIR TABLE {name}")
         there.add(name)
     return written
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--lake", required=True, help="the lake's root: s3://bucket/prefix or a folder")
-    parser.add_argument("--models", required=True, help="folder of treated/*.sql and final/*.sql")
-    parser.add_argument("--output", help="where results go [default: LAKE/spark]")
+    parser.add_argument("--job", required=True, help="folder with tables.sql, treated/*.sql and final/*.sql")
+    parser.add_argument("--output", required=True, help="where results go, beside the lake's own tables: a URL")
     parser.add_argument("--select", action="append", default=[], help="a layer or a model; may be repeated [default: all]")
-    parser.add_argument("--from", dest="first", help="first date to replace")
-    parser.add_argument("--to", dest="last", help="last date to replace")
+    parser.add_argument("--from", dest="first", metavar="DATE", help="first date to replace")
+    parser.add_argument("--to", dest="last", metavar="DATE", help="last date to replace")
     options = parser.parse_args()
     from pyspark.sql import SparkSession
 
-    lake = options.lake.rstrip("/")
     spark = SparkSession.builder.appName("lastmile models").getOrCreate()
     try:
-        run(spark, lake, options.output or f"{lake}/spark", options.models, options.select, options.first, options.last)
+        run(spark, options.job, options.output.rstrip("/"), options.select, options.first, options.last)
     except Exception as error:
         sys.exit(f"failed: {error}")
     finally:

@@ -44,12 +44,25 @@ pub(crate) async fn show(
     }
     let usual = if engine.is_shared() { "lastmile_" } else { "" };
     let target = Target {
-        root: match config.lake.folder() {
-            Some(folder) => std::path::absolute(folder)?.display().to_string(),
-            None => config.lake.to_string(),
-        },
+        root: root(config)?,
         prefix: prefix.unwrap_or(usual).to_owned(),
     };
     let statements = render(engine, &tables, &target);
     print::out(|out| Ok(out.write_all(statements.as_bytes())?))
+}
+
+/// Returns the lake's root: `s3://…`, or an absolute path.
+pub(crate) fn root(config: &Config) -> Result<String, BoxError> {
+    Ok(match config.lake.folder() {
+        Some(folder) => std::path::absolute(folder)?.display().to_string(),
+        None => config.lake.to_string(),
+    })
+}
+
+/// Returns a root as Hadoop names it.
+pub(crate) fn uri(root: &str) -> String {
+    match root.strip_prefix("s3://") {
+        Some(rest) => format!("s3a://{rest}"),
+        None => format!("file://{root}"),
+    }
 }

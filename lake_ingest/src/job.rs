@@ -85,6 +85,19 @@ pub(crate) fn models(config: &Config) -> Result<Vec<Model>, BoxError> {
     })
 }
 
+/// Returns the models that are named, or of a layer named; no name stands for all.
+pub(crate) fn selected(models: Vec<Model>, names: &[String]) -> Result<Vec<Model>, BoxError> {
+    let is = |model: &Model, name: &str| model.full_name() == name || model.layer.as_str() == name;
+    let known = |name: &&String| models.iter().any(|model| is(model, name));
+    if let Some(unknown) = names.iter().find(|name| !known(name)) {
+        let known: Vec<_> = models.iter().map(Model::full_name).collect();
+        let known = known.join(", ");
+        return Err(format!("there is no model or layer {unknown}; the models are {known}").into());
+    }
+    let is_selected = |model: &Model| names.is_empty() || names.iter().any(|name| is(model, name));
+    Ok(models.into_iter().filter(is_selected).collect())
+}
+
 impl Job {
     pub(crate) fn new(
         config: &Config,
@@ -127,25 +140,9 @@ impl Job {
         self
     }
 
-    /// Leaves out the models that are neither named nor of a layer named; no name stands for all.
+    /// Leaves out the models that are not [`selected`].
     pub(crate) fn with_only(mut self, names: &[String]) -> Result<Self, BoxError> {
-        let is =
-            |model: &Model, name: &str| model.full_name() == name || model.layer.as_str() == name;
-        if let Some(unknown) = names
-            .iter()
-            .find(|name| !self.models.iter().any(|model| is(model, name)))
-        {
-            let known: Vec<_> = self.models.iter().map(Model::full_name).collect();
-            return Err(format!(
-                "there is no model or layer {unknown}; the models are {}",
-                known.join(", ")
-            )
-            .into());
-        }
-        if !names.is_empty() {
-            let selected = |model: &Model| names.iter().any(|name| is(model, name));
-            self.models.retain(selected);
-        }
+        self.models = selected(self.models, names)?;
         Ok(self)
     }
 

@@ -17,11 +17,12 @@ mod program;
 mod query_server;
 mod s3;
 mod settings;
+mod spark;
 mod status;
 mod upkeep;
 
 pub use program::LakeIngest;
 pub use query_server::{QueryConfig, QuerySettings};
 pub use s3::{S3Config, S3Settings};
-pub use settings::{Command, Config, Engine, Format, Settings, SummaryFormat};
+pub use settings::{Command, Config, Engine, Format, ModelEngine, Settings, SparkSettings, SummaryFormat};
 pub use upkeep::{UpkeepConfig, UpkeepSettings};

@@ -15,10 +15,10 @@ use crate::background::{Background, Held};
 use crate::job::{self, Job, PATIENCE, Report};
 use crate::last_run::LastRun;
 use crate::metrics::Metrics;
-use crate::settings::{Command, Config, Format, Settings};
+use crate::settings::{Command, Config, Format, ModelEngine, Settings};
 use crate::status::{self, Status};
 use crate::upkeep::Task;
-use crate::{ddl, opening, print, query_server};
+use crate::{ddl, opening, print, query_server, spark};
 
 /// The program.
 #[derive(Debug)]
@@ -77,7 +77,12 @@ and ends, which is what Airflow or a Kubernetes CronJob calls.
                 let report = job.without_models().run(&context).await?;
                 print::report(&report, config.summary)
             }
-            Some(Command::Models { select }) => {
+            Some(Command::Models {
+                select,
+                engine: ModelEngine::Spark,
+                spark,
+            }) => spark::run(&config, &context, select, spark).await,
+            Some(Command::Models { select, .. }) => {
                 let store = opening::now(&config.store, &context).await?;
                 let job = Job::new(&config, store, &context.clock, PATIENCE)?;
                 let job = job.with_only(select)?;

@@ -38,6 +38,32 @@ pub enum SummaryFormat {
     Json,
 }
 
+/// What runs the models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelEngine {
+    /// This process; results are tables of the lake
+    #[default]
+    Datafusion,
+    /// Spark, by spark-submit; results are Parquet beside the lake's tables
+    Spark,
+}
+
+/// How Spark is had.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Args)]
+#[serde(default, deny_unknown_fields)]
+pub struct SparkSettings {
+    /// How Spark is given a job, with its options
+    #[arg(long, env = "LASTMILE_SPARK_SUBMIT", value_name = "COMMAND", default_value = "spark-submit")]
+    pub spark_submit: String,
+    /// Where Spark's results go, a URL [default: the folder spark of the lake]
+    #[arg(long, env = "LASTMILE_SPARK_OUTPUT", value_name = "URL")]
+    pub spark_output: Option<String>,
+    /// Only write Spark's job into this folder, and print how to submit it
+    #[arg(long, value_name = "FOLDER")]
+    pub job: Option<PathBuf>,
+}
+
 /// Who is to read the lake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -72,6 +98,14 @@ pub enum Command {
         #[arg(long, value_name = "NAME")]
         #[serde(default)]
         select: Vec<String>,
+        /// What runs them
+        #[arg(long, value_enum, default_value_t)]
+        #[serde(default)]
+        engine: ModelEngine,
+        /// How Spark is had.
+        #[command(flatten)]
+        #[serde(default)]
+        spark: SparkSettings,
     },
     /// Print what another engine must be told to read the lake, and end
     ///

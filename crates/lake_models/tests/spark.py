@@ -3,13 +3,14 @@
 
 usage: spark.py LAKE MODELS [--wrong]
 
-The SQL is that of the files, unchanged; each model reads what Spark itself made of the models before it. The one
-function Spark lacks outside Databricks, h3_longlatash3string, is registered from the `h3` package. Numbers must agree to
-1e-9 of their value or of one unit, everything else exactly. With `--wrong` the earth is taken smaller by a part
-in a million, which must be noticed. Exits 1 at the first difference.
+Spark runs them as users have it run them, by deploy/spark/models.py: the SQL is that of the files, unchanged, and each
+model reads what Spark itself made of the models before it. Numbers must agree to 1e-9 of their value or of one unit,
+everything else exactly. With `--wrong` the earth is taken smaller by a part in a million, which must be noticed. Exits 1
+at the first difference.
 """
 
 import os
+import shutil
 import sys
 import tempfile
 from datetime import date
@@ -18,36 +19,14 @@ from pathlib import Path
 os.environ["TZ"] = "UTC"
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
-import h3
 import pyarrow as pa
 import pyarrow.dataset as dataset
 from pyspark.sql import SparkSession
 
+sys.path.insert(0, str(Path(__file__).parents[3] / "deploy" / "spark"))
+import models
+
 RAW = ("deliverer_location", "fleet_event")
-
-
-def header(text):
-    """Key -> values of the `-- key: value` lines."""
-    keys = {}
-    for line in text.splitlines():
-        key, colon, value = line.removeprefix("-- ").partition(":")
-        if not line.startswith("-- ") or not colon or not key.replace("_", "").islower() or " " in key:
-            break
-        keys.setdefault(key, []).append(value.strip())
-    return keys
-
-
-def models(folder):
-    """(name, sql) of every model, each after those it reads."""
-    waiting = {}
-    for file in sorted(folder.glob("*/*.sql")):
-        text = file.read_text()
-        keys = header(text)
-        reads = ",".join(keys["inputs"] + keys.get("lookups", []))
-        waiting[keys["model"][0]] = text, {name.strip() for name in reads.split(",")}
-    while waiting:
-        name = next(name for name, (_, reads) in waiting.items() if not reads & waiting.keys())
-        yield name, waiting.pop(name)[0]
 
 
 def rows(source):
@@ -90,43 +69,42 @@ def compare(name, ours, theirs):
 def main():
     lake, folder = Path(sys.argv[1]), Path(sys.argv[2])
     home = tempfile.TemporaryDirectory(prefix="lastmile-spark-")
-    warehouse = Path(home.name)
+    output, job = Path(home.name) / "output", Path(home.name) / "job"
+    shutil.copytree(folder, job)
+    for file in job.glob("*/*.sql") if "--wrong" in sys.argv else ():
+        file.write_text(file.read_text().replace("6371008.8", "6371002.4"))
+    known = [
+        f"CREATE TABLE raw.{table} USING parquet LOCATION 'file://{lake}/raw/{table}';\nMSCK REPAIR TABLE raw.{table};\n"
+        for table in RAW
+    ]
+    (job / "tables.sql").write_text("".join(known))
     builder = SparkSession.builder.master("local[2]").appName("lastmile models")
     settings = {
         "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": "2",
-        "spark.sql.warehouse.dir": str(warehouse),
-        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-        "spark.local.dir": str(warehouse),
+        "spark.sql.warehouse.dir": home.name,
+        "spark.local.dir": home.name,
     }
     for key, value in settings.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     print(f"Spark {spark.version}", flush=True)
-    cell = lambda lon, lat, resolution: None if lon is None or lat is None else h3.latlng_to_cell(lat, lon, resolution)
-    spark.udf.register("h3_longlatash3string", cell, "string")
-    for layer in ("raw", "treated", "final"):
-        spark.sql(f"CREATE DATABASE {layer}")
-    for table in RAW:
-        spark.read.parquet(str(lake / "raw" / table)).write.saveAsTable(f"raw.{table}")
-    for name, sql in models(folder):
-        if "--wrong" in sys.argv:
-            sql = sql.replace("6371008.8", "6371002.4")
-        spark.sql(sql).write.saveAsTable(name)
+    written = dict(models.run(spark, job, f"file://{output}"))
+    ran = dict(models.models(job))
+    if set(written) != set(ran):
+        sys.exit(f"Spark did not run {sorted(set(ran) - set(written))}")
+    for name, sql in ran.items():
         layer, table = name.split(".")
-        theirs = dataset.dataset(warehouse / f"{layer}.db" / table, format="parquet")
-        partition = header(sql)["partition"][0]
-        kept = pa.schema([pa.field(partition, pa.string())])
+        partition = models.header(sql)["partition"][0]
         if not any((lake / layer / table).glob(f"{partition}=*")):
-            if theirs.count_rows():
-                sys.exit(f"{name}: the lake has no rows, Spark {theirs.count_rows()}")
+            if written[name]:
+                sys.exit(f"{name}: the lake has no rows, Spark {written[name]}")
             print(f"{name}: no rows", flush=True)
             continue
-        hive = dataset.partitioning(kept, flavor="hive")
-        compare(name, rows(dataset.dataset(lake / layer / table, format="parquet", partitioning=hive)), rows(theirs))
+        hive = dataset.partitioning(pa.schema([pa.field(partition, pa.string())]), flavor="hive")
+        both = [dataset.dataset(root / layer / table, format="parquet", partitioning=hive) for root in (lake, output)]
+        compare(name, *map(rows, both))
     spark.stop()
 
 

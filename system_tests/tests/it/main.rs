@@ -8,6 +8,8 @@ mod foreign_clients;
 mod freeze;
 mod heavy;
 mod kill_9;
+mod lake_query;
+mod lessons;
 mod lifecycle;
 mod scripts;
 mod separate_processes;

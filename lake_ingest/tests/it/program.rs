@@ -161,6 +161,67 @@ async fn dates_are_compared_and_computed_anew() {
     assert_eq!(found.pointer("/models/0"), None);
 }
 
+/// Small files of a model's table are put together by a run; what a dead run left goes by `vacuum`.
+#[tokio::test]
+async fn the_lake_is_kept_in_shape() {
+    let data = tempfile::tempdir().unwrap();
+    store(data.path(), 0, 30).await;
+    let (code, _, err) = run(data.path(), &["--once", "--checkpoint-every", "2"]);
+    assert_eq!(code, 0, "{err}");
+    let log = data.path().join("lake/raw/deliverer_location/_delta_log");
+    let properties = std::fs::read_to_string(log.join(format!("{:020}.json", 1))).unwrap();
+    assert!(
+        properties.contains("delta.checkpointInterval"),
+        "{properties}"
+    );
+    assert!(log.join("_last_checkpoint").exists());
+
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let all = [arguments, &["--summary", "json"]].concat();
+        let (code, out, err) = run(data.path(), &all);
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).unwrap()
+    };
+    let of = |kept: &serde_json::Value, table: &str| {
+        let kept = kept.as_array().unwrap().iter();
+        let mut named = kept.filter(|kept| kept.get("table") == Some(&table.into()));
+        named.next().unwrap().clone()
+    };
+    let kept = of(&json(&["compact"]), "treated.deliverer_location");
+    assert_eq!(kept.get("compacted"), None, "one file a partition: {kept}");
+    assert_eq!(kept.get("small_files"), Some(&1.into()));
+    // Of a dead run: what is in the lake already, long ago, and a moment ago.
+    let day = data
+        .path()
+        .join("lake/raw/deliverer_location/event_date=2026-01-01");
+    let live = std::fs::read_dir(&day)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let name = live.file_name().unwrap().to_str().unwrap().to_owned();
+    let (old, new) = (
+        day.join(name.replace("-0-30", "-1-30")),
+        day.join(name.replace("-0-30", "-2-30")),
+    );
+    for left in [&old, &new] {
+        std::fs::copy(&live, left).unwrap();
+    }
+    let then = live.metadata().unwrap().modified().unwrap() - std::time::Duration::from_secs(700);
+    std::fs::File::options()
+        .append(true)
+        .open(&old)
+        .unwrap()
+        .set_modified(then)
+        .unwrap();
+    let kept = of(&json(&["vacuum"]), "raw.deliverer_location");
+    assert_eq!(kept.pointer("/vacuumed/files"), Some(&1.into()), "{kept}");
+    assert!(live.exists() && new.exists() && !old.exists());
+    let (_, out, _) = run(data.path(), &["status"]);
+    assert!(out.contains("small"), "{out}");
+}
+
 #[tokio::test]
 async fn models_run_alone() {
     let data = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! Tests of the lake from outside: the window protocol under crashes, the log, the files.
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
+mod campaign;
 mod checkpoint;
 mod compact;
 mod crash;

@@ -23,10 +23,25 @@ pub(crate) struct State {
     lease: Option<(String, i64)>,
 }
 
+/// A store that breaks its contract: negative controls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// It does not.
+    #[default]
+    None,
+    /// A window is verified as soon as it is planned.
+    VerifiedWhenPlanned,
+    /// Rows are gone as soon as their window is planned.
+    PurgedWhenPlanned,
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MemorySource {
     pub(crate) state: Arc<Mutex<State>>,
     pub(crate) faults: Faults,
+    pub(crate) lie: Lie,
+    /// Whoever asks for the lease gets it: what a lease that ran out unnoticed comes to.
+    pub(crate) leases_for_all: bool,
 }
 
 fn error(operation: &'static str, kind: ErrorKind) -> StoreError {
@@ -187,6 +202,11 @@ impl LakeSource for MemorySource {
     async fn plan_window(&self, window: &Window) -> Result<(), StoreError> {
         self.call("plan_window", |state| {
             let key = (window.table.as_str(), window.writer_id.clone());
+            if self.lie == Lie::PurgedWhenPlanned {
+                for seq in seqs(state, window) {
+                    state.purged.insert((key.0, key.1.clone(), seq));
+                }
+            }
             let windows = state.windows.entry(key).or_default();
             let last = windows.last();
             let fits = last.map_or(window.after == 0, |last| {
@@ -196,6 +216,11 @@ impl LakeSource for MemorySource {
                 return Err(error("plan_window", ErrorKind::Conflict));
             }
             windows.push(window.clone());
+            if self.lie == Lie::VerifiedWhenPlanned
+                && let Some(planned) = windows.last_mut()
+            {
+                planned.state = WindowState::Verified;
+            }
             Ok(())
         })
     }
@@ -215,6 +240,10 @@ impl LakeSource for MemorySource {
                 WindowState::Verified => Some(WindowState::Committed),
             };
             match last {
+                Some(last) if self.lie == Lie::VerifiedWhenPlanned && last.to == window.to => {
+                    last.rows = Some(rows);
+                    Ok(())
+                }
                 Some(last) if last.to == window.to && Some(last.state) == before => {
                     last.state = to;
                     last.rows = Some(rows);
@@ -255,6 +284,9 @@ impl LakeSource for MemorySource {
         ttl_us: i64,
     ) -> Result<bool, StoreError> {
         self.call("acquire_lease", |state| {
+            if self.leases_for_all {
+                return Ok(true);
+            }
             let free = match &state.lease {
                 Some((other, until)) => other == holder || *until <= now_us,
                 None => true,

@@ -16,6 +16,8 @@ pub(crate) enum Death {
     Before,
     /// The call is carried out and its answer is lost.
     After,
+    /// The call is carried out and its answer is lost, and the process lives on.
+    Lost,
 }
 
 /// Counts calls over source and storage, and kills the process at one of them. After its death every call
@@ -29,7 +31,19 @@ struct Plan {
     die_at: Option<(u64, Death)>,
     dead: bool,
     died_in: Option<&'static str>,
+    pace: u64,
+    only_writes: bool,
 }
+
+/// Calls that change something.
+const WRITES: [&str; 6] = [
+    "put",
+    "put_if_absent",
+    "delete",
+    "plan_window",
+    "advance_window",
+    "purge",
+];
 
 impl Faults {
     /// Counts a call. `Err`: it is not carried out. `Ok(true)`: it is, and its answer is lost.
@@ -38,11 +52,14 @@ impl Faults {
         if plan.dead {
             return Err(());
         }
+        if plan.only_writes && !WRITES.contains(&operation) {
+            return Ok(false);
+        }
         let call = plan.calls;
         plan.calls += 1;
         match plan.die_at {
             Some((at, death)) if at == call => {
-                plan.dead = true;
+                plan.dead = death != Death::Lost;
                 plan.died_in = Some(operation);
                 if death == Death::Before {
                     Err(())
@@ -56,10 +73,27 @@ impl Faults {
 
     /// Starts a new process that dies at its call number `die_at`, from 0, if it gets so far.
     pub(crate) fn restart(&self, die_at: Option<(u64, Death)>) {
-        *self.0.lock().unwrap() = Plan {
+        let mut plan = self.0.lock().unwrap();
+        *plan = Plan {
             die_at,
+            pace: plan.pace,
+            only_writes: plan.only_writes,
             ..Plan::default()
         };
+    }
+
+    /// Counts only calls that change something, from now on, or all again.
+    pub(crate) fn set_only_writes(&self, only_writes: bool) {
+        self.0.lock().unwrap().only_writes = only_writes;
+    }
+
+    /// Lets others take so many turns before each call to storage.
+    pub(crate) fn set_pace(&self, pace: u64) {
+        self.0.lock().unwrap().pace = pace;
+    }
+
+    pub(crate) fn pace(&self) -> u64 {
+        self.0.lock().unwrap().pace
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -90,6 +124,10 @@ fn died(operation: &'static str, key: &ObjectKey) -> StorageError {
 macro_rules! mortal {
     ($self:ident, $operation:literal, $key:expr, $call:expr) => {{
         let wrong = |()| died($operation, $key);
+        // Several processes take turns here.
+        for _ in 0..$self.faults.pace() {
+            tokio::task::yield_now().await;
+        }
         let lost = $self.faults.before($operation).map_err(wrong)?;
         let outcome = $call.await;
         if lost { Err(wrong(())) } else { outcome }
@@ -150,17 +188,20 @@ impl Storage for Mortal {
 pub(crate) struct MemoryStorage {
     pub(crate) objects: Arc<Mutex<BTreeMap<String, Bytes>>>,
     pub(crate) forget_transactions: bool,
+    /// Everything was written long ago, so that logs are cleaned up as soon as they may be.
+    pub(crate) always_old: bool,
 }
 
 /// 2200-01-01: what was written then is old to no clock of a test.
 const NEVER_OLD_US: i64 = 7_258_118_400_000_000;
 
 impl MemoryStorage {
-    fn meta(key: &str, content: &Bytes) -> ObjectMeta {
+    fn meta(&self, key: &str, content: &Bytes) -> ObjectMeta {
+        let modified = if self.always_old { 0 } else { NEVER_OLD_US };
         ObjectMeta {
             key: ObjectKey::new(key).unwrap(),
             size: content.len() as u64,
-            modified: UtcMicros::new(NEVER_OLD_US).unwrap(),
+            modified: UtcMicros::new(modified).unwrap(),
         }
     }
 }
@@ -186,6 +227,10 @@ impl Storage for MemoryStorage {
     }
     async fn get(&self, key: &ObjectKey) -> Result<Option<Bytes>, StorageError> {
         let content = self.objects.lock().unwrap().get(key.as_str()).cloned();
+        // They are in checkpoints, too.
+        if self.forget_transactions && key.as_str().contains("checkpoint") {
+            return Ok(None);
+        }
         if self.forget_transactions && key.as_str().contains("_delta_log") {
             return Ok(content.map(|content| {
                 let text = String::from_utf8(content.to_vec()).unwrap();
@@ -212,14 +257,14 @@ impl Storage for MemoryStorage {
         let objects = self.objects.lock().unwrap();
         Ok(objects
             .get(key.as_str())
-            .map(|content| Self::meta(key.as_str(), content)))
+            .map(|content| self.meta(key.as_str(), content)))
     }
     async fn list(&self, prefix: &ObjectKey) -> Result<Vec<ObjectMeta>, StorageError> {
         let prefix = format!("{prefix}/");
         let objects = self.objects.lock().unwrap();
         let found = objects.iter().filter(|(key, _)| key.starts_with(&prefix));
         Ok(found
-            .map(|(key, content)| Self::meta(key, content))
+            .map(|(key, content)| self.meta(key, content))
             .collect())
     }
     async fn delete(&self, key: &ObjectKey) -> Result<(), StorageError> {

@@ -133,10 +133,44 @@ impl World {
             .await
     }
 
+    /// Runs two new processes at once, the lease of the first of which ran out before it knew; each meets its own
+    /// faults.
+    pub(crate) async fn two_at_once(&mut self, faults: &[Faults; 2]) {
+        self.clock.advance_micros(3_600_000_000);
+        let [one, other] = faults.each_ref().map(|faults| {
+            self.runs += 1;
+            let source = MemorySource {
+                faults: faults.clone(),
+                leases_for_all: true,
+                ..self.source.clone()
+            };
+            self.process_of(source, faults.clone())
+        });
+        let run = async |process: Offload| {
+            drop(process.run_once(&mut |_| ControlFlow::Continue(())).await);
+        };
+        tokio::join!(run(one), run(other));
+    }
+
+    /// Returns how many rows of a table were ever stored.
+    pub(crate) fn stored(&self, table: LakeTable) -> u64 {
+        let state = self.source.state.lock().unwrap();
+        let rows: usize = match table {
+            LakeTable::DelivererLocation => state.positions.values().map(Vec::len).sum(),
+            LakeTable::FleetEvent => state.events.values().map(Vec::len).sum(),
+            LakeTable::Rejected => state.rejects.values().map(Vec::len).sum(),
+        };
+        rows as u64
+    }
+
     pub(crate) fn process(&self) -> Offload {
+        self.process_of(self.source.clone(), self.faults.clone())
+    }
+
+    fn process_of(&self, source: MemorySource, faults: Faults) -> Offload {
         let mortal = Mortal {
             inner: self.storage.clone(),
-            faults: self.faults.clone(),
+            faults,
         };
         let config = OffloadConfig {
             window_rows: self.window_rows,
@@ -144,7 +178,7 @@ impl World {
             purge_after_us: self.purge_after_us,
             ..OffloadConfig::new(format!("runner-{}", self.runs))
         };
-        let source = Arc::new(self.source.clone());
+        let source = Arc::new(source);
         Offload::with_storage(source, Arc::new(mortal), config, self.clock.clone())
     }
 

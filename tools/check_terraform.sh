@@ -11,6 +11,7 @@ if ! "$python" -c 'import hcl2' 2>/dev/null; then
 fi
 "$python" tools/check_terraform.py deploy/terraform || exit 1
 for tool in tofu terraform; do
+  command -v "$tool" >/dev/null && { "$tool" fmt -check -diff deploy/terraform 2>/dev/null || { echo "terraform: deploy/terraform is not formatted; run $tool fmt" >&2 && exit 1; }; }
   command -v "$tool" >/dev/null || continue
   folder=$(mktemp -d)
   trap 'rm -rf "$folder"' EXIT

@@ -21,7 +21,7 @@ CREATE OR REPLACE VIEW "raw"."deliverer_location" AS SELECT
   CAST("writer_id" AS VARCHAR) AS "writer_id",
   CAST("writer_seq" AS BIGINT) AS "writer_seq",
   CAST("event_date" AS DATE) AS "event_date"
-FROM read_parquet('s3://example-bucket/fleet/raw/deliverer_location/*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/raw/deliverer_location/event_date=*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE'}, union_by_name = true);
 
 -- Every fleet event, its data as the JSON text that was received.
 CREATE OR REPLACE VIEW "raw"."fleet_event" AS SELECT
@@ -35,7 +35,7 @@ CREATE OR REPLACE VIEW "raw"."fleet_event" AS SELECT
   CAST("writer_seq" AS BIGINT) AS "writer_seq",
   CAST("event_date" AS DATE) AS "event_date",
   CAST("event" AS VARCHAR) AS "event"
-FROM read_parquet('s3://example-bucket/fleet/raw/fleet_event/*/*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE', 'event': 'VARCHAR'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/raw/fleet_event/event_date=*/event=*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE', 'event': 'VARCHAR'}, union_by_name = true);
 
 -- Every dead letter: the bytes that were received, and why they were refused.
 CREATE OR REPLACE VIEW "raw"."rejected" AS SELECT
@@ -49,7 +49,7 @@ CREATE OR REPLACE VIEW "raw"."rejected" AS SELECT
   CAST("writer_id" AS VARCHAR) AS "writer_id",
   CAST("writer_seq" AS BIGINT) AS "writer_seq",
   CAST("received_date" AS DATE) AS "received_date"
-FROM read_parquet('s3://example-bucket/fleet/raw/rejected/*/*.parquet', hive_partitioning = true, hive_types = {'received_date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/raw/rejected/received_date=*/*.parquet', hive_partitioning = true, hive_types = {'received_date': 'DATE'}, union_by_name = true);
 
 -- Every position once, with flags for what is doubtful about it. Nothing doubtful is left out.
 CREATE OR REPLACE VIEW "treated"."deliverer_location" AS SELECT
@@ -74,7 +74,7 @@ CREATE OR REPLACE VIEW "treated"."deliverer_location" AS SELECT
   CAST("late" AS BOOLEAN) AS "late",
   CAST("null_island" AS BOOLEAN) AS "null_island",
   CAST("event_date" AS DATE) AS "event_date"
-FROM read_parquet('s3://example-bucket/fleet/treated/deliverer_location/*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/treated/deliverer_location/event_date=*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE'}, union_by_name = true);
 
 -- Every create and delete of an operating period once, with its state after the last one.
 CREATE OR REPLACE VIEW "treated"."operating_period" AS SELECT
@@ -96,7 +96,7 @@ CREATE OR REPLACE VIEW "treated"."operating_period" AS SELECT
   CAST("from_the_future" AS BOOLEAN) AS "from_the_future",
   CAST("late" AS BOOLEAN) AS "late",
   CAST("event_date" AS DATE) AS "event_date"
-FROM read_parquet('s3://example-bucket/fleet/treated/operating_period/*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/treated/operating_period/event_date=*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE'}, union_by_name = true);
 
 -- Every register, update and deregister of a vehicle once, with flags for what is doubtful about it.
 CREATE OR REPLACE VIEW "treated"."vehicle_event" AS SELECT
@@ -116,7 +116,7 @@ CREATE OR REPLACE VIEW "treated"."vehicle_event" AS SELECT
   CAST("from_the_future" AS BOOLEAN) AS "from_the_future",
   CAST("late" AS BOOLEAN) AS "late",
   CAST("event_date" AS DATE) AS "event_date"
-FROM read_parquet('s3://example-bucket/fleet/treated/vehicle_event/*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/treated/vehicle_event/event_date=*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE'}, union_by_name = true);
 
 -- From when to when a vehicle was registered, one row for each time it was.
 CREATE OR REPLACE VIEW "treated"."vehicle_life" AS SELECT
@@ -125,7 +125,7 @@ CREATE OR REPLACE VIEW "treated"."vehicle_life" AS SELECT
   CAST("registered_at" AS TIMESTAMP WITH TIME ZONE) AS "registered_at",
   CAST("deregistered_at" AS TIMESTAMP WITH TIME ZONE) AS "deregistered_at",
   CAST("event_date" AS DATE) AS "event_date"
-FROM read_parquet('s3://example-bucket/fleet/treated/vehicle_life/*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/treated/vehicle_life/event_date=*/*.parquet', hive_partitioning = true, hive_types = {'event_date': 'DATE'}, union_by_name = true);
 
 -- Orders and deliverers seen per day and delivery state. Positions without a state are a group of their own.
 CREATE OR REPLACE VIEW "final"."deliverer_location_aggregated" AS SELECT
@@ -134,7 +134,7 @@ CREATE OR REPLACE VIEW "final"."deliverer_location_aggregated" AS SELECT
   CAST("count_orders" AS BIGINT) AS "count_orders",
   CAST("count_distinct_deliverers" AS BIGINT) AS "count_distinct_deliverers",
   CAST("date" AS DATE) AS "date"
-FROM read_parquet('s3://example-bucket/fleet/final/deliverer_location_aggregated/*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/final/deliverer_location_aggregated/date=*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
 
 -- Each delivery of an order: start, arrival, time, way, stops and mean speed.
 CREATE OR REPLACE VIEW "final"."delivery_trip" AS SELECT
@@ -152,7 +152,7 @@ CREATE OR REPLACE VIEW "final"."delivery_trip" AS SELECT
   CAST("mean_speed_mps" AS DOUBLE) AS "mean_speed_mps",
   CAST("without_start" AS BOOLEAN) AS "without_start",
   CAST("date" AS DATE) AS "date"
-FROM read_parquet('s3://example-bucket/fleet/final/delivery_trip/*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/final/delivery_trip/date=*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
 
 -- When each vehicle had a break; breaks that touch are one.
 CREATE OR REPLACE VIEW "final"."vehicle_break" AS SELECT
@@ -160,7 +160,7 @@ CREATE OR REPLACE VIEW "final"."vehicle_break" AS SELECT
   CAST("break_start" AS TIMESTAMP WITH TIME ZONE) AS "break_start",
   CAST("break_finish" AS TIMESTAMP WITH TIME ZONE) AS "break_finish",
   CAST("date" AS DATE) AS "date"
-FROM read_parquet('s3://example-bucket/fleet/final/vehicle_break/*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/final/vehicle_break/date=*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
 
 -- When each vehicle was in operation: each operating period in force, cut to the time the vehicle was registered.
 CREATE OR REPLACE VIEW "final"."vehicle_operation_metadata" AS SELECT
@@ -170,7 +170,7 @@ CREATE OR REPLACE VIEW "final"."vehicle_operation_metadata" AS SELECT
   CAST("operation_finish" AS TIMESTAMP WITH TIME ZONE) AS "operation_finish",
   CAST("organization_id" AS VARCHAR) AS "organization_id",
   CAST("date" AS DATE) AS "date"
-FROM read_parquet('s3://example-bucket/fleet/final/vehicle_operation_metadata/*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/final/vehicle_operation_metadata/date=*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
 
 -- Every position of every deliverer and vehicle, with the metres driven since its previous one and that one's time.
 CREATE OR REPLACE VIEW "final"."vehicle_position_data" AS SELECT
@@ -181,7 +181,7 @@ CREATE OR REPLACE VIEW "final"."vehicle_position_data" AS SELECT
   CAST("driven_meters" AS DOUBLE) AS "driven_meters",
   CAST("previous_at" AS TIMESTAMP WITH TIME ZONE) AS "previous_at",
   CAST("date" AS DATE) AS "date"
-FROM read_parquet('s3://example-bucket/fleet/final/vehicle_position_data/*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/final/vehicle_position_data/date=*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
 
 -- Mean and standard deviation of speed by hour and H3 cell of resolution 8 (0.7 square kilometres).
 CREATE OR REPLACE VIEW "final"."speed_by_hour_and_cell" AS SELECT
@@ -192,7 +192,7 @@ CREATE OR REPLACE VIEW "final"."speed_by_hour_and_cell" AS SELECT
   CAST("mean_speed_mps" AS DOUBLE) AS "mean_speed_mps",
   CAST("stddev_speed_mps" AS DOUBLE) AS "stddev_speed_mps",
   CAST("date" AS DATE) AS "date"
-FROM read_parquet('s3://example-bucket/fleet/final/speed_by_hour_and_cell/*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/final/speed_by_hour_and_cell/date=*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
 
 -- Travel times between zones by hour of departure; a zone is an H3 cell of resolution 7 (5 square kilometres).
 CREATE OR REPLACE VIEW "final"."travel_time_between_zones" AS SELECT
@@ -208,7 +208,7 @@ CREATE OR REPLACE VIEW "final"."travel_time_between_zones" AS SELECT
   CAST("geometric_mean_s" AS DOUBLE) AS "geometric_mean_s",
   CAST("geometric_stddev" AS DOUBLE) AS "geometric_stddev",
   CAST("date" AS DATE) AS "date"
-FROM read_parquet('s3://example-bucket/fleet/final/travel_time_between_zones/*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/final/travel_time_between_zones/date=*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
 
 -- Each vehicle's date: what it drove, how long it moved, stood and had breaks, and which positions count for no operation.
 CREATE OR REPLACE VIEW "final"."vehicle_day" AS SELECT
@@ -224,7 +224,7 @@ CREATE OR REPLACE VIEW "final"."vehicle_day" AS SELECT
   CAST("positions_outside_operations" AS BIGINT) AS "positions_outside_operations",
   CAST("positions_unregistered" AS BIGINT) AS "positions_unregistered",
   CAST("date" AS DATE) AS "date"
-FROM read_parquet('s3://example-bucket/fleet/final/vehicle_day/*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/final/vehicle_day/date=*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
 
 -- What each vehicle drove on each date in each of its operations, breaks apart.
 CREATE OR REPLACE VIEW "final"."vehicle_operation_distance" AS SELECT
@@ -237,7 +237,7 @@ CREATE OR REPLACE VIEW "final"."vehicle_operation_distance" AS SELECT
   CAST("driven_m" AS DOUBLE) AS "driven_m",
   CAST("break_m" AS DOUBLE) AS "break_m",
   CAST("date" AS DATE) AS "date"
-FROM read_parquet('s3://example-bucket/fleet/final/vehicle_operation_distance/*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/final/vehicle_operation_distance/date=*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
 
 -- How many vehicles operated in each operating period and what they drove, in all and on average.
 CREATE OR REPLACE VIEW "final"."operating_period_distance" AS SELECT
@@ -248,4 +248,4 @@ CREATE OR REPLACE VIEW "final"."operating_period_distance" AS SELECT
   CAST("average_driven_m" AS DOUBLE) AS "average_driven_m",
   CAST("break_m" AS DOUBLE) AS "break_m",
   CAST("date" AS DATE) AS "date"
-FROM read_parquet('s3://example-bucket/fleet/final/operating_period_distance/*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);
+FROM read_parquet('s3://example-bucket/fleet/final/operating_period_distance/date=*/*.parquet', hive_partitioning = true, hive_types = {'date': 'DATE'}, union_by_name = true);

@@ -126,7 +126,7 @@ def delta_rows(folder):
 def events_but_updates(folder):
     return duckdb.sql(
         "select count(*) from read_parquet($glob, hive_partitioning = true) where event <> 'update'",
-        params={"glob": f"{folder}/**/*.parquet"},
+        params={"glob": f"{folder}/event_date=*/**/*.parquet"},
     ).fetchall()[0][0]
 
 

@@ -34,6 +34,11 @@ pub(crate) fn views(tables: &[Definition], target: &Target) -> String {
             let (name, word) = (column.name, word(column.kind));
             format!("  CAST(\"{name}\" AS {word}) AS \"{name}\"")
         });
+        // By name: the folder of the Delta log holds checkpoints, which are Parquet, too.
+        let folders = table.schema.partitions.iter();
+        let folders: String = folders
+            .map(|column| format!("/{}=*", column.name()))
+            .collect();
         let _ = write!(
             text,
             "\n-- {}\nCREATE OR REPLACE VIEW \"{}\".\"{}\" AS SELECT\n{}\nFROM read_parquet({}, hive_partitioning = true, hive_types = {{{}}}, union_by_name = true);\n",
@@ -41,11 +46,7 @@ pub(crate) fn views(tables: &[Definition], target: &Target) -> String {
             target.database(table),
             table.name,
             columns.collect::<Vec<_>>().join(",\n"),
-            quoted(&format!(
-                "{}{}/*.parquet",
-                target.location(table),
-                "/*".repeat(table.schema.partitions.len())
-            )),
+            quoted(&format!("{}{folders}/*.parquet", target.location(table))),
             types.collect::<Vec<_>>().join(", "),
         );
     }

@@ -3,6 +3,7 @@
 pub(crate) mod ingest;
 mod measure;
 pub(crate) mod mongo;
+pub(crate) mod mqtt;
 mod subject;
 
 /// Returns the middle value, the mean of the two middle ones of an even number, 0 of none.

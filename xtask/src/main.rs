@@ -49,6 +49,9 @@ enum BenchTask {
     /// MQTT QoS 1 through separate broker and subscriber processes into a MongoDB-protocol server, beside
     /// the bare driver on the same server
     Mongo(bench::mongo::Options),
+    /// The broker alone: acknowledged and delivered messages, latency at half load, idle connections, beside
+    /// mosquitto in the same run
+    Mqtt(bench::mqtt::Options),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +63,9 @@ fn main() -> ExitCode {
         Task::Bench {
             what: BenchTask::Mongo(options),
         } => bench::mongo::run(&options),
+        Task::Bench {
+            what: BenchTask::Mqtt(options),
+        } => bench::mqtt::run(&options),
         Task::Soak(options) => soak::run(&options),
         Task::Docs(options) => docs::run(&options),
     };

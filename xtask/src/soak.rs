@@ -1,5 +1,7 @@
-//! `cargo xtask soak`: the kill -9 campaigns at length, over the all-in-one program or over the services.
+//! `cargo xtask soak`: the kill -9 campaigns at length, over the all-in-one program, over the services, or over the
+//! broker alone; and the campaigns that simulate.
 
+mod broker;
 mod services;
 
 use std::process::ExitCode;
@@ -52,6 +54,14 @@ enum What {
     /// Kill broker, subscriber, API and database, one or two at a time, as separate processes over a
     /// MongoDB-protocol server, and reconcile with the lake, too
     Services(services::Options),
+    /// Simulate sessions and logs of the broker in worlds drawn from seeds
+    Sessions(broker::Sessions),
+    /// Crash the simulated disk under the ingest log and the session state
+    Disk(broker::Disk),
+    /// Kill the broker's process under load with QoS 1 and 2
+    Kills(broker::Kills),
+    /// Send noise and changed packets to a broker in memory
+    Packets(broker::Packets),
 }
 
 /// The whole result.
@@ -81,8 +91,13 @@ struct Round {
 
 /// Runs the campaign; the exit code is 1 when anything was lost or counted twice.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    if let Some(What::Services(options)) = &options.what {
-        return services::run(options);
+    match &options.what {
+        Some(What::Services(options)) => return services::run(options),
+        Some(What::Sessions(options)) => return options.run(),
+        Some(What::Disk(options)) => return options.run(),
+        Some(What::Kills(options)) => return options.run(),
+        Some(What::Packets(options)) => return options.run(),
+        None => {}
     }
     let python = python::plain("soak").context("the independent checker needs python3")?;
     progress(&format!(

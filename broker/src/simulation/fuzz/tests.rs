@@ -14,7 +14,7 @@ fn case(samples: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         case.extend((0..length).map(|_| byte(random)));
         return case;
     }
-    for _ in 0..1 + random.below(6) {
+    for _ in 0..=random.below(6) {
         case.extend_from_slice(&samples[random.below(samples.len())]);
     }
     for _ in 0..random.below(4) {
@@ -41,12 +41,12 @@ const SUITE: u64 = 100_000;
 #[test]
 fn no_input_harms_the_broker() {
     let cases = crate::simulation::seeds::number_of("LASTMILE_FUZZ_CASES", SUITE);
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
-        for thread in 0..threads {
+        for thread in (0..).take(threads) {
             scope.spawn(move || {
                 let (samples, mut harness) = (samples(), Harness::new());
-                for number in (thread..cases).step_by(threads as usize) {
+                for number in (thread..cases).step_by(threads) {
                     let case = case(&samples, &mut Random::new(number));
                     if let Err(violation) = harness.one(&case) {
                         panic!("case {number}: {violation}: {case:02x?}");

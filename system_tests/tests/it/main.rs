@@ -9,6 +9,7 @@ mod freeze;
 mod heavy;
 mod kill_9;
 mod lake_query;
+mod lake_query;
 mod lessons;
 mod lifecycle;
 mod scripts;

@@ -14,9 +14,7 @@
 use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
-use arrow::array::{
-    ArrayRef, AsArray, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, AsArray, Float64Array, StringArray, TimestampMicrosecondArray};
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
@@ -36,13 +34,12 @@ pub(crate) fn register(context: &SessionContext) {
         instant(),
         try_to_timestamp,
     ));
-    context.register_udf(udf(
-        "timestamp_micros",
-        &[Int64],
-        instant(),
-        timestamp_micros,
-    ));
-    context.register_udf(udf("unix_micros", &[instant()], Int64, unix_micros));
+    context.register_udf(udf("timestamp_micros", &[Int64], instant(), |args| {
+        Ok(timestamp_micros(args))
+    }));
+    context.register_udf(udf("unix_micros", &[instant()], Int64, |args| {
+        Ok(unix_micros(args))
+    }));
     let of_place = [Float64, Float64, Int64];
     context.register_udf(udf("h3_longlatash3string", &of_place, Utf8, h3_cell));
 }
@@ -104,15 +101,15 @@ fn try_to_timestamp(args: &[ArrayRef]) -> Result<ArrayRef> {
     Ok(Arc::new(instants.with_timezone(UTC)))
 }
 
-fn timestamp_micros(args: &[ArrayRef]) -> Result<ArrayRef> {
-    let numbers = args[0].as_primitive::<Int64Type>().iter();
-    let instants: TimestampMicrosecondArray = numbers.collect();
-    Ok(Arc::new(instants.with_timezone(UTC)))
+fn timestamp_micros(args: &[ArrayRef]) -> ArrayRef {
+    let numbers = args[0].as_primitive::<Int64Type>();
+    let instants: TimestampMicrosecondArray = numbers.reinterpret_cast();
+    Arc::new(instants.with_timezone(UTC))
 }
 
-fn unix_micros(args: &[ArrayRef]) -> Result<ArrayRef> {
+fn unix_micros(args: &[ArrayRef]) -> ArrayRef {
     let instants = args[0].as_primitive::<TimestampMicrosecondType>();
-    Ok(Arc::new(instants.iter().collect::<Int64Array>()))
+    Arc::new(instants.reinterpret_cast::<Int64Type>())
 }
 
 fn h3_cell(args: &[ArrayRef]) -> Result<ArrayRef> {

@@ -248,7 +248,7 @@ impl Runner {
             let provider = match input.loaded.provider(&self.root, keep)? {
                 Some(provider) => Some(provider),
                 None => session::raw(input.name)
-                    .map(session::without_rows)
+                    .map(|schema| session::without_rows(&schema))
                     .transpose()
                     .map_err(failed)?,
             };

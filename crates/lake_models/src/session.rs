@@ -69,8 +69,10 @@ pub(crate) fn raw(full_name: &str) -> Option<TableSchema> {
 }
 
 /// Makes a table that has no row.
-pub(crate) fn without_rows(schema: TableSchema) -> Result<Arc<dyn TableProvider>, DataFusionError> {
-    Ok(Arc::new(FileTable::new(Place::Folder, &schema, &[])?))
+pub(crate) fn without_rows(
+    schema: &TableSchema,
+) -> Result<Arc<dyn TableProvider>, DataFusionError> {
+    Ok(Arc::new(FileTable::new(Place::Folder, schema, &[])?))
 }
 
 /// A table of the lake as of now.

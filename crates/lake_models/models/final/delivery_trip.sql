@@ -86,8 +86,8 @@ points AS (
     LAG(trips.lon) OVER (
       PARTITION BY trips.order_id, trips.trip_key, trips.deliverer_id ORDER BY trips.number
     ) AS previous_lon
-  FROM trips
-  JOIN bounds ON bounds.order_id = trips.order_id AND bounds.trip_key = trips.trip_key
+  FROM bounds
+  JOIN trips ON trips.order_id = bounds.order_id AND trips.trip_key = bounds.trip_key
   WHERE trips.number >= bounds.first_number
     AND (bounds.arrived_number IS NULL OR trips.number <= bounds.arrived_number)
 ),

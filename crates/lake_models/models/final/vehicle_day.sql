@@ -18,7 +18,9 @@
 --
 -- The way to a position from its previous one is of the position's date, also over midnight; its time counts only
 -- when both are of the date, so that moving, idle and break add up to the time from the first to the last. From
--- 0.5 m/s on it moves. What lies in a break counts as break by its share of the time.
+-- 0.5 m/s on it moves. What lies in a break counts as break by its share of the time. Operations and registrations
+-- that overlap are merged before positions are counted in them. Joins name the smaller side first, which is the one
+-- that engines without statistics keep in memory.
 WITH steps AS (
   SELECT
     vehicle_id,
@@ -87,51 +89,69 @@ breaks AS (
   FROM break_steps
   GROUP BY vehicle_id, date
 ),
-operations AS (
+intervals AS (
   SELECT
     days.vehicle_id,
     days.date,
-    operation.operation_start,
-    operation.operation_finish
+    'operation' AS kind,
+    unix_micros(operation.operation_start) AS from_us,
+    unix_micros(operation.operation_finish) AS to_us
   FROM days
   JOIN final.vehicle_operation_metadata AS operation
     ON operation.vehicle_id = days.vehicle_id
     AND operation.operation_start <= days.last_at
     AND operation.operation_finish > days.first_at
-),
-in_operation AS (
-  SELECT vehicle_id, date, COUNT(*) AS positions
-  FROM steps
-  WHERE EXISTS (
-    SELECT 1
-    FROM operations
-    WHERE operations.vehicle_id = steps.vehicle_id
-      AND operations.date = steps.date
-      AND operations.operation_start <= steps.updated_at
-      AND operations.operation_finish > steps.updated_at
-  )
-  GROUP BY vehicle_id, date
-),
-lives AS (
-  SELECT days.vehicle_id, days.date, life.registered_at, life.deregistered_at
+  UNION ALL
+  SELECT
+    days.vehicle_id,
+    days.date,
+    'life' AS kind,
+    COALESCE(unix_micros(life.registered_at), unix_micros(days.first_at)) AS from_us,
+    COALESCE(unix_micros(life.deregistered_at), unix_micros(days.last_at) + 1) AS to_us
   FROM days
   JOIN treated.vehicle_life AS life
     ON life.vehicle_id = days.vehicle_id
     AND (life.registered_at IS NULL OR life.registered_at <= days.last_at)
     AND (life.deregistered_at IS NULL OR life.deregistered_at > days.first_at)
 ),
-registered AS (
-  SELECT vehicle_id, date, COUNT(*) AS positions
-  FROM steps
-  WHERE EXISTS (
-    SELECT 1
-    FROM lives
-    WHERE lives.vehicle_id = steps.vehicle_id
-      AND lives.date = steps.date
-      AND (lives.registered_at IS NULL OR lives.registered_at <= steps.updated_at)
-      AND (lives.deregistered_at IS NULL OR lives.deregistered_at > steps.updated_at)
-  )
-  GROUP BY vehicle_id, date
+running AS (
+  SELECT
+    *,
+    MAX(to_us) OVER (
+      PARTITION BY vehicle_id, date, kind
+      ORDER BY from_us, to_us
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ) AS latest_us
+  FROM intervals
+),
+islands AS (
+  SELECT
+    *,
+    SUM(CASE WHEN from_us <= latest_us THEN 0 ELSE 1 END) OVER (
+      PARTITION BY vehicle_id, date, kind
+      ORDER BY from_us, to_us
+      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    ) AS island
+  FROM running
+),
+merged AS (
+  SELECT vehicle_id, date, kind, MIN(from_us) AS from_us, MAX(to_us) AS to_us
+  FROM islands
+  GROUP BY vehicle_id, date, kind, island
+),
+inside AS (
+  SELECT
+    merged.vehicle_id,
+    merged.date,
+    SUM(CASE WHEN merged.kind = 'operation' THEN 1 ELSE 0 END) AS in_operation,
+    SUM(CASE WHEN merged.kind = 'life' THEN 1 ELSE 0 END) AS registered
+  FROM merged
+  JOIN steps
+    ON steps.vehicle_id = merged.vehicle_id
+    AND steps.date = merged.date
+    AND unix_micros(steps.updated_at) >= merged.from_us
+    AND unix_micros(steps.updated_at) < merged.to_us
+  GROUP BY merged.vehicle_id, merged.date
 )
 SELECT
   days.vehicle_id,
@@ -143,11 +163,9 @@ SELECT
   days.moving_s - COALESCE(breaks.moving_s, CAST(0 AS DOUBLE)) AS moving_s,
   days.idle_s - COALESCE(breaks.idle_s, CAST(0 AS DOUBLE)) AS idle_s,
   COALESCE(breaks.moving_s + breaks.idle_s, CAST(0 AS DOUBLE)) AS break_s,
-  days.positions - COALESCE(in_operation.positions, 0) AS positions_outside_operations,
-  days.positions - COALESCE(registered.positions, 0) AS positions_unregistered,
+  days.positions - COALESCE(inside.in_operation, 0) AS positions_outside_operations,
+  days.positions - COALESCE(inside.registered, 0) AS positions_unregistered,
   days.date
 FROM days
 LEFT JOIN breaks ON breaks.vehicle_id = days.vehicle_id AND breaks.date = days.date
-LEFT JOIN in_operation
-  ON in_operation.vehicle_id = days.vehicle_id AND in_operation.date = days.date
-LEFT JOIN registered ON registered.vehicle_id = days.vehicle_id AND registered.date = days.date
+LEFT JOIN inside ON inside.vehicle_id = days.vehicle_id AND inside.date = days.date

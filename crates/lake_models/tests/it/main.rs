@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
 mod bucket;
+mod documents;
 mod evolution;
 mod incremental;
 mod models;

@@ -28,13 +28,14 @@ fn check(python: &Path, world: &World, messages: &Path, received: &str, more: &[
     command.arg(received).args(more).output().unwrap()
 }
 
-fn agrees(output: &Output) {
+/// Returns what the program said.
+fn agrees(output: &Output) -> String {
     let (told, complaint) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
     assert!(output.status.success(), "{told}\n{complaint}");
-    println!("{told}");
+    told.into_owned()
 }
 
 /// Negative controls: what the program does wrong is noticed, and in this table.
@@ -87,7 +88,8 @@ async fn models_of_an_invented_fleet_that_reports_late_and_twice() {
         return;
     };
     let (world, file) = invented(&python).await;
-    agrees(&check(&python, &world, file.path(), RECEIVED, &[]));
+    let told = agrees(&check(&python, &world, file.path(), RECEIVED, &[]));
+    println!("{told}");
     let wrong = [
         ["radius", "final/vehicle_position_data"],
         ["join", "final/vehicle_operation_metadata"],
@@ -95,7 +97,7 @@ async fn models_of_an_invented_fleet_that_reports_late_and_twice() {
         ["order", "final/vehicle_position_data"],
     ];
     notices(&python, &world, file.path(), RECEIVED, &wrong);
-    read_everywhere(&world);
+    println!("{}", read_everywhere(&world));
     // The same from nothing.
     for model in builtin() {
         std::fs::remove_dir_all(world.lake_folder().join(model.folder())).unwrap();
@@ -114,7 +116,8 @@ async fn models_of_the_door2door_sample() {
     world.take_sample(&sample).await;
     world.refresh().await;
     let received = "2019-06-02T00:00:00Z";
-    agrees(&check(&python, &world, &sample, received, &[]));
+    let told = agrees(&check(&python, &world, &sample, received, &[]));
+    println!("{told}");
     let wrong = [
         ["radius", "final/vehicle_position_data"],
         ["join", "final/vehicle_operation_metadata"],

@@ -77,10 +77,10 @@ async fn other_readers_count_the_same_and_compute_the_same_metres() {
     assert!(!compare(&["6371000"]).status.success());
 }
 
-/// Lets every other reader there is count and sum up every partition of every table, and compare.
-pub(crate) fn read_everywhere(world: &World) {
+/// Lets every other reader there is count and sum up every partition of every table, and compare; returns what they found.
+pub(crate) fn read_everywhere(world: &World) -> String {
     let Some(python) = python(TEST, "duckdb, pyarrow", INSTALL) else {
-        return;
+        return String::new();
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/readers.py");
     let read = || {
@@ -92,7 +92,6 @@ pub(crate) fn read_everywhere(world: &World) {
     let told = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}\n{complaint}");
-    println!("{told}");
     // Negative control: a file that the log knows and the folder lacks is noticed.
     let (path, content) = world
         .files("final/vehicle_day")
@@ -102,4 +101,5 @@ pub(crate) fn read_everywhere(world: &World) {
     std::fs::remove_file(&path).unwrap();
     assert!(!read().status.success());
     std::fs::write(path, content).unwrap();
+    told.into_owned()
 }

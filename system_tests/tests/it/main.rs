@@ -9,7 +9,6 @@ mod freeze;
 mod heavy;
 mod kill_9;
 mod lake_query;
-mod lake_query;
 mod lessons;
 mod lifecycle;
 mod scripts;

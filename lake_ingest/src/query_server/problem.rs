@@ -139,7 +139,8 @@ impl Problem {
     fn detail(&self) -> Option<String> {
         Some(match self {
             Self::Invalid { detail, .. } | Self::Body(detail) => detail.clone(),
-            Self::MediaType => "send {\"sql\": \"…\"} as application/json, or the query as text/plain, not compressed"
+            Self::MediaType => "send {\"sql\": \"…\"} as application/json, or the query as text/plain (with curl: -H \
+                 'Content-Type: text/plain'), not compressed"
                 .to_owned(),
             Self::TooLarge { limit } => format!("the body may have {limit} bytes"),
             Self::Unauthorized => "send Authorization: Bearer TOKEN".to_owned(),

@@ -39,7 +39,9 @@ impl<'a> Consumer<'a> {
     fn wants(&self) -> String {
         let list = |name: &str, field: &str| {
             let items = self.state.get(name)?.as_array()?;
-            let texts = items.iter().filter_map(|item| item.get(field)?.as_str());
+            // One that has ended is there until what it began is completed.
+            let live = items.iter().filter(|item| item.get("until").is_none());
+            let texts = live.filter_map(|item| item.get(field)?.as_str());
             Some(texts.map(printable).collect::<Vec<_>>().join(" "))
         };
         let filters = list("subscriptions", "filter");

@@ -160,7 +160,7 @@ pub(super) async fn admit(
     );
     let unreleased = Unreleased::new(out.is_durable(), Some(&known));
     if out.is_durable() {
-        restore(&mut out, &mut shares, &known);
+        restore(&mut out, &mut shares, &known, &permit);
     }
     Ok(Admitted {
         connect,
@@ -292,8 +292,9 @@ async fn settled(front: &Front, client_id: &str) -> Result<Client, ConnectError>
     Ok(known)
 }
 
-/// Takes up what the connection before left open with QoS 2; PUBREL goes again at once.
-fn restore(out: &mut Outbound, shares: &mut Shares, known: &Client) {
+/// Takes up what the connection before left open with QoS 2; PUBREL goes again at once. What the client may not read
+/// any more is done with.
+fn restore(out: &mut Outbound, shares: &mut Shares, known: &Client, permit: &Permit) {
     let (mut left, mut numbers) = (BTreeMap::new(), Vec::new());
     for (&id, outgoing) in &known.outgoing {
         let seq = outgoing.seq;
@@ -321,10 +322,15 @@ fn restore(out: &mut Outbound, shares: &mut Shares, known: &Client) {
         let outgoing = &known.outgoing[&id];
         let goes_again = match *origin {
             Origin::Session { seq } => seq >= known.reading.place,
-            Origin::Share { number, seq } => shares.send_again(&outgoing.group, number, seq, id),
+            Origin::Share { number, seq } => {
+                let group = &outgoing.group;
+                permit.may_subscribe(&format!("$share/{group}"))
+                    && shares.send_again(group, number, seq, id)
+            }
             Origin::Retained { seq } => {
                 let message = outgoing.message.as_ref();
                 let message = message.and_then(|message| Retained::from_sent(seq, message));
+                let message = message.filter(|message| permit.may_subscribe(&message.topic));
                 let is_there = message.is_some();
                 if let Some(message) = message {
                     out.restore_retained(message, id);

@@ -221,6 +221,7 @@ impl<R, W> Connection<R, W> {
         };
         let awaiting: Vec<_> = delivery
             .awaiting_retained()
+            .filter(|(subscription, _)| self.permit.may_subscribe(&subscription.filter))
             .map(|(subscription, to)| (subscription.clone(), to))
             .collect();
         let to = awaiting.iter().map(|(_, to)| *to).max();

@@ -259,10 +259,15 @@ impl Delivery {
             if self.done.remove(&record.seq) {
                 // The client has it.
             } else if let Some(&id) = self.again.get(&record.seq) {
-                match send_again(&record, id, out) {
+                let sent = if is_wanted(&self.wanted, &record) {
+                    send_again(&record, id, out)
+                } else {
+                    Sent::Never
+                };
+                match sent {
                     Sent::NotNow => return,
                     Sent::Yes => self.ledger.push(record.seq),
-                    // It was larger than what the client takes now.
+                    // It was larger than what the client takes now, or the subscription was withdrawn.
                     Sent::Never => drop(out.take_pubrec(id, true)),
                 }
                 self.again.remove(&record.seq);
@@ -337,6 +342,15 @@ impl Delivery {
         self.session.set_left(sent_to, left_us, expiry);
         self.session.put(&self.log);
     }
+}
+
+/// Tells whether there is still a subscription for a record, if only to complete it.
+fn is_wanted(wanted: &FilterIndex<u64, Wanted>, record: &Record<'_>) -> bool {
+    let mut is_wanted = false;
+    wanted.for_each_match(record.topic, |_, wanted| {
+        is_wanted |= (wanted.since..wanted.until).contains(&record.seq);
+    });
+    is_wanted
 }
 
 /// Sends a record with the packet id an earlier connection sent it with.

@@ -1,6 +1,8 @@
 //! What was begun is completed: retained messages on their way, and messages of subscriptions that have ended.
 
-use ::broker::Settings;
+use std::fs;
+
+use ::broker::{AccessSettings, Settings};
 
 use crate::broker::{Broker, until};
 use crate::client::{Client, QOS_1, RETAIN, Received, publish};
@@ -191,6 +193,54 @@ async fn what_was_begun_is_completed_after_unsubscribe() {
     client.subscribe(&[("t", 1)]).await;
     publisher.publish("t", "three").await;
     assert_eq!(client.messages(1).await, ["three"]);
+    client.expect_quiet().await;
+    broker.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_begun_is_not_completed_against_the_rules() {
+    let dir = tempfile::tempdir().unwrap();
+    let acl = dir.path().join("acl");
+    let rules = |rule: &str| fs::write(&acl, format!("lastmile-acl 1\n[all]\n{rule}\n")).unwrap();
+    let settings = || Settings {
+        mqtt_window: Some(4),
+        access: AccessSettings {
+            mqtt_acl_file: Some(acl.clone()),
+            ..AccessSettings::default()
+        },
+        ..Settings::default()
+    };
+    rules("allow readwrite #");
+    let broker = Broker::start_with(&dir.path().join("data"), settings()).await;
+    let mut publisher = broker.client("p", true).await;
+    for topic in ["r/a", "r/b"] {
+        retain(&mut publisher, topic, topic).await;
+    }
+    let mut client = broker.client("s", false).await;
+    let filters = [("r/#", 2), ("t", 2), ("$share/g/t", 2)];
+    assert_eq!(client.subscribe(&filters).await, [2, 2, 2]);
+    publish_twice_sure(&mut publisher, "t", 9, "x").await;
+    // All four are on their way: two retained ones, and one of each subscription.
+    for _ in 0..4 {
+        assert_eq!(client.message().await.qos, 2);
+    }
+    client.expect_quiet().await;
+    drop((client, publisher));
+    broker.stop().await;
+    rules("allow readwrite other/#");
+    let broker = Broker::start_with(&dir.path().join("data"), settings()).await;
+    let (mut client, present) = Client::connect(broker.addr(), "s", false).await;
+    assert!(present);
+    client.expect_quiet().await;
+    // Nothing of it is left in the way of what is allowed.
+    client.subscribe(&[("other/#", 2)]).await;
+    let mut publisher = broker.client("p", true).await;
+    for number in 0..6_u16 {
+        publish_twice_sure(&mut publisher, "other/x", 20 + number, &number.to_string()).await;
+        let message = client.message().await;
+        assert_eq!(message.payload, number.to_string().into_bytes());
+        complete(&mut client, &message).await;
+    }
     client.expect_quiet().await;
     broker.stop().await;
 }

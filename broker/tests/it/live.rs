@@ -36,6 +36,27 @@ async fn inputs_that_kill_the_embedded_router_are_delivered() {
     broker.stop().await;
 }
 
+/// The other input: the sole member of a shared subscription, with a session that lasts, leaves with a message
+/// unacknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sole_member_that_leaves_harms_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    let mut watcher = broker.client("w", true).await;
+    watcher.subscribe(&[("#", 1)]).await;
+    let mut publisher = broker.client("p", true).await;
+    let mut member = broker.client("m", false).await;
+    member.subscribe(&[("$share/g/t", 1)]).await;
+    publisher.publish("t", "one").await;
+    assert_eq!(member.message().await.payload, b"one");
+    member.disconnect().await;
+    publisher.publish("t", "two").await;
+    assert_eq!(watcher.messages(2).await, ["one", "two"]);
+    let mut member = broker.client("m", false).await;
+    assert_eq!(member.messages(2).await, ["one", "two"]);
+    broker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_copy_keeps_the_order_and_stops_with_the_subscription() {
     let dir = tempfile::tempdir().unwrap();

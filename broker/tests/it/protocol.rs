@@ -177,7 +177,7 @@ async fn subscriptions_are_granted_as_far_as_they_are_served() {
             ("c", 2),
             ("$share/g", 1),
             (&*deep, 1),
-            ("$SYS/#", 0),
+            ("$SYS/none/#", 0),
         ];
         assert_eq!(client.subscribe(&filters).await, [0, 1, 2, 0x80, 0x80, 0]);
         client.unsubscribe("never/there").await;

@@ -63,7 +63,7 @@ impl Background {
 
     /// Looks whether it runs.
     pub(crate) fn running(&self) -> io::Result<Option<Running>> {
-        let mut file = match File::open(self.pid_file()) {
+        let file = match File::open(self.pid_file()) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -72,8 +72,7 @@ impl Background {
             Ok(()) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text)?;
+                let text = io::read_to_string(&file)?;
                 let mut lines = text.lines();
                 let pid = lines.next().and_then(|line| line.parse().ok());
                 Ok(Some(Running {

@@ -168,7 +168,7 @@ impl Job {
         };
         let deadline = Instant::now() + self.patience;
         let offload = loop {
-            match self.offload.run_once(&mut on_progress).await {
+            match Box::pin(self.offload.run_once(&mut on_progress)).await {
                 Err(LakeError::LeaseHeld { .. }) if wait(context, deadline).await => {}
                 outcome => break outcome,
             }
@@ -176,7 +176,7 @@ impl Job {
         bar.finish_and_clear();
         let offload = offload?;
         let dates = match self.dates {
-            Some(dates) => Some(self.reconcile(dates, context).await?),
+            Some(dates) => Some(Box::pin(self.reconcile(dates, context)).await?),
             None => None,
         };
         let lacks = |dates: &[DateCount]| !dates.iter().all(DateCount::agrees);
@@ -184,8 +184,8 @@ impl Job {
             // Models of a lake that lacks rows would only spread that.
             Report::default()
         } else {
-            let mut report = self.run_models(context).await?;
-            report.upkeep = self.keep_up(Task::Run, context).await?;
+            let mut report = Box::pin(self.run_models(context)).await?;
+            report.upkeep = Box::pin(self.keep_up(Task::Run, context)).await?;
             report
         };
         report.offload = Some(offload);

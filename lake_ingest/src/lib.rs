@@ -6,6 +6,7 @@
 //! Not done here: any decision about rows.
 
 mod background;
+mod dates;
 mod ddl;
 mod job;
 mod last_run;
@@ -24,5 +25,7 @@ mod upkeep;
 pub use program::LakeIngest;
 pub use query_server::{QueryConfig, QuerySettings};
 pub use s3::{S3Config, S3Settings};
-pub use settings::{Command, Config, Engine, Format, ModelEngine, Settings, SparkSettings, SummaryFormat};
+pub use settings::{
+    Command, Config, Engine, Format, ModelEngine, Settings, SparkSettings, SummaryFormat,
+};
 pub use upkeep::{UpkeepConfig, UpkeepSettings};

@@ -10,6 +10,7 @@ use lake::{Dates, Root};
 use serde::{Deserialize, Serialize};
 use service::{Common, HumanDuration, ListenAddr, Problems};
 
+use crate::dates;
 use crate::query_server::{QueryConfig, QuerySettings};
 use crate::s3::{S3Config, S3Settings};
 use crate::upkeep::{UpkeepConfig, UpkeepSettings};
@@ -54,7 +55,12 @@ pub enum ModelEngine {
 #[serde(default, deny_unknown_fields)]
 pub struct SparkSettings {
     /// How Spark is given a job, with its options
-    #[arg(long, env = "LASTMILE_SPARK_SUBMIT", value_name = "COMMAND", default_value = "spark-submit")]
+    #[arg(
+        long,
+        env = "LASTMILE_SPARK_SUBMIT",
+        value_name = "COMMAND",
+        default_value = "spark-submit"
+    )]
     pub spark_submit: String,
     /// Where Spark's results go, a URL [default: the folder spark of the lake]
     #[arg(long, env = "LASTMILE_SPARK_OUTPUT", value_name = "URL")]
@@ -94,7 +100,7 @@ pub enum Command {
     Offload {},
     /// Run the models over what is in the lake, and end
     Models {
-        /// Only these: a layer (treated, final) or a model (final.vehicle_day); may be repeated [default: all]
+        /// Only these: a layer (treated, final) or a model (`final.vehicle_day`); may be repeated [default: all]
         #[arg(long, value_name = "NAME")]
         #[serde(default)]
         select: Vec<String>,
@@ -143,7 +149,7 @@ pub enum Command {
     Vacuum {},
     /// Start the service on its schedule in the background, and end once it is ready
     ///
-    /// One runs for a data folder. Its log is DIR/logs/lake_ingest.log.
+    /// One runs for a data folder. Its log is in DIR/logs, `logs` prints it.
     Start {
         /// Be that service; `start` starts it so
         #[arg(long, hide = true)]
@@ -358,7 +364,7 @@ impl Config {
                 format!("is {window_rows}; give 1 to 10000000"),
             );
         }
-        let dates = dates(
+        let dates = dates::resolve(
             settings.date.as_deref(),
             settings.from.as_deref(),
             settings.to.as_deref(),
@@ -401,39 +407,6 @@ impl Config {
     }
 }
 
-/// Most dates of one run: a year and a day.
-const MAX_DATES: u64 = 366;
-
-fn dates(
-    date: Option<&str>,
-    from: Option<&str>,
-    to: Option<&str>,
-    problems: &mut Problems,
-) -> Option<Dates> {
-    let (first, last, setting) = match (date, from, to) {
-        (None, None, None) => return None,
-        (Some(date), None, None) => (date, date, "date"),
-        (None, first, last) => (first.or(last)?, last.or(first)?, "from"),
-        (Some(_), ..) => {
-            problems.add("date", "goes without from and to; give one date or a range");
-            return None;
-        }
-    };
-    let dates = Dates::new(first, last);
-    match dates {
-        Some(dates) if dates.count() <= MAX_DATES => return Some(dates),
-        Some(_) => problems.add(
-            setting,
-            format!("{first} to {last} is too much for one run; give at most {MAX_DATES} days"),
-        ),
-        None => problems.add(
-            setting,
-            format!("{first} to {last} are no dates in order; give for example 2026-11-20"),
-        ),
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -467,32 +440,15 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_one_or_a_range_and_mean_a_single_run() {
-        let of = |date: Option<&str>, from: Option<&str>, to: Option<&str>| {
-            resolve(Settings {
-                date: date.map(str::to_owned),
-                from: from.map(str::to_owned),
-                to: to.map(str::to_owned),
-                ..Settings::default()
-            })
-        };
-        let day = Dates::new("2026-11-20", "2026-11-20");
-        let one = of(Some("2026-11-20"), None, None).unwrap();
-        assert_eq!((one.dates, one.once), (day, true));
-        let only_from = of(None, Some("2026-11-20"), None).unwrap();
-        assert_eq!(only_from.dates, day);
-        let range = of(None, Some("2026-11-20"), Some("2026-11-22")).unwrap();
-        assert_eq!(range.dates.unwrap().count(), 3);
-        assert_eq!(of(None, None, None).unwrap().dates, None);
-        for (wrong, part) in [
-            (of(Some("20.11.2026"), None, None), "2026-11-20"),
-            (of(Some("2026-11-20"), None, Some("2026-11-20")), "range"),
-            (of(None, Some("2026-11-20"), Some("2026-11-19")), "in order"),
-            (of(None, Some("2020-11-20"), Some("2026-11-19")), "366"),
-        ] {
-            let problems = wrong.unwrap_err();
-            assert!(problems.contains(part), "{problems}");
-        }
+    fn a_date_means_a_single_run() {
+        let config = resolve(Settings {
+            date: Some("2026-11-20".to_owned()),
+            ..Settings::default()
+        })
+        .unwrap();
+        assert_eq!(config.dates, Dates::new("2026-11-20", "2026-11-20"));
+        assert!(config.once);
+        assert_eq!(resolve(Settings::default()).unwrap().dates, None);
     }
 
     #[test]

@@ -41,7 +41,9 @@ pub(crate) async fn run(
         );
         return print::out(|out| Ok(out.write_all(text.as_bytes())?));
     }
-    let folder = tempfile::Builder::new().prefix("lastmile-spark-").tempdir()?;
+    let folder = tempfile::Builder::new()
+        .prefix("lastmile-spark-")
+        .tempdir()?;
     write(folder.path(), &models, &tables)?;
     let mut words = settings.spark_submit.split_whitespace();
     let program = words.next().ok_or("--spark-submit names no program")?;

@@ -85,14 +85,13 @@ impl Table {
             if !is_data || snapshot.files.contains_key(path) {
                 continue;
             }
-            let goes = match snapshot.replaced_at_ms(path) {
-                Some(replaced) => replaced.saturating_mul(1_000) <= before(rule.retention_us),
-                None => {
-                    let age = rule.grace_us.max(rule.retention_us);
-                    // The storage's clock is another than ours; no age at all needs neither.
-                    let is_old = age == 0 || object.modified.as_micros() <= before(age);
-                    is_old && self.is_superseded(snapshot, path)
-                }
+            let goes = if let Some(replaced) = snapshot.replaced_at_ms(path) {
+                replaced.saturating_mul(1_000) <= before(rule.retention_us)
+            } else {
+                let age = rule.grace_us.max(rule.retention_us);
+                // The storage's clock is another than ours; no age at all needs neither.
+                let is_old = age == 0 || object.modified.as_micros() <= before(age);
+                is_old && self.is_superseded(snapshot, path)
             };
             if goes {
                 self.storage().delete(&object.key).await?;

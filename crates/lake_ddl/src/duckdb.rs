@@ -36,9 +36,10 @@ pub(crate) fn views(tables: &[Definition], target: &Target) -> String {
         });
         // By name: the folder of the Delta log holds checkpoints, which are Parquet, too.
         let folders = table.schema.partitions.iter();
-        let folders: String = folders
+        let folders: Vec<_> = folders
             .map(|column| format!("/{}=*", column.name()))
             .collect();
+        let folders = folders.concat();
         let _ = write!(
             text,
             "\n-- {}\nCREATE OR REPLACE VIEW \"{}\".\"{}\" AS SELECT\n{}\nFROM read_parquet({}, hive_partitioning = true, hive_types = {{{}}}, union_by_name = true);\n",

@@ -204,7 +204,11 @@ fn map(name: &str) -> Field {
 }
 
 fn group<const N: usize>(name: &str, fields: [Field; N]) -> Field {
-    Field::new(name, DataType::Struct(Fields::from(fields.to_vec())), true)
+    Field::new(
+        name,
+        DataType::Struct(Fields::from(Vec::from(fields))),
+        true,
+    )
 }
 
 /// Returns a checkpoint's columns: the actions of the protocol, by the names they have in commits.

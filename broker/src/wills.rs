@@ -71,9 +71,9 @@ impl Wills {
         self.state.change(client_id, &[Change::Will(Some(value))])
     }
 
-    /// Notes that the will of a client was published, or is void.
-    pub(crate) fn drop_of(&self, client_id: &str) {
-        self.note(client_id, None);
+    /// Notes that the will of a client was published, or is void; the commit resolves when that is durable.
+    pub(crate) fn drop_of(&self, client_id: &str) -> Option<Commit> {
+        self.note(client_id, None)
     }
 
     /// Lets a will wait for `seconds`.
@@ -118,10 +118,11 @@ impl Wills {
     }
 
     /// Tells the journal, which has it soon.
-    fn note(&self, client_id: &str, value: Option<Bytes>) {
-        if let Err(error) = self.state.change(client_id, &[Change::Will(value)]) {
-            tracing::warn!(client_id, %error, "a will was not noted");
-        }
+    fn note(&self, client_id: &str, value: Option<Bytes>) -> Option<Commit> {
+        let noted = self.state.change(client_id, &[Change::Will(value)]);
+        noted
+            .inspect_err(|error| tracing::warn!(client_id, %error, "a will was not noted"))
+            .ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Waiting>> {

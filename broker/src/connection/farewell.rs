@@ -61,7 +61,12 @@ where
                         front.wills.publish(front, &self.client_id).await;
                     }
                 }
-                None if had_will => front.wills.drop_of(&self.client_id),
+                None if had_will => {
+                    // Before the client sees the connection end: from then on its will would be a surprise.
+                    if let Some(noted) = front.wills.drop_of(&self.client_id) {
+                        drop(noted.await);
+                    }
+                }
                 None => {}
             }
         };

@@ -181,7 +181,7 @@ async fn settle_will(front: &Front, client_id: &str, ends: bool) -> Result<(), C
         if (ends || is_due) && !publish_will(front, client_id, will).await {
             return Err(ConnectError::Unavailable);
         }
-        front.wills.drop_of(client_id);
+        drop(front.wills.drop_of(client_id));
     }
     Ok(())
 }

@@ -16,8 +16,9 @@ use serde::{Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UtcMicros(i64);
 
-/// Last instant accepted: 9999-12-31T00:00:00Z, so that every offset of it is still a four-digit year.
-const MAX: i64 = 253_402_214_400_000_000;
+/// Last instant accepted, 9999-12-30T22:00:00Z: the last that a [`Timestamp`] takes as microseconds, so that every offset
+/// of it is still a four-digit year.
+const MAX: i64 = 253_402_207_200_000_000;
 
 impl UtcMicros {
     /// Takes microseconds since the epoch; `None` before 1970 or after the year 9999.
@@ -103,6 +104,15 @@ impl Serialize for UtcMicros {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_first_and_the_last_instant_have_a_text() {
+        let last = UtcMicros::default().saturating_add_micros(i64::MAX);
+        assert_eq!(last.to_string(), "9999-12-30T22:00:00.000Z");
+        assert_eq!(last.date(), "9999-12-30");
+        assert_eq!(UtcMicros::new(last.as_micros() + 1), None);
+        assert_eq!(UtcMicros::default().to_string(), "1970-01-01T00:00:00.000Z");
+    }
 
     #[test]
     fn every_spelling_of_an_instant_reads_the_same() {

@@ -3,8 +3,6 @@
 //! Loading goes to a second table of the same form, which then takes the first one's place in one step: readers
 //! see the old content or the new, and running it twice does no harm.
 
-use std::fmt::Write as _;
-
 use lake::entities::FLEET_EVENT;
 use lake_models::Definition;
 use model::fleet_event::{FleetAction, FleetSubject};
@@ -51,39 +49,37 @@ const EVENTS: [(FleetSubject, FleetAction); 5] = [
 ];
 
 pub(crate) fn tables(tables: &[Definition], target: &Target) -> String {
-    let mut text = String::new();
+    let mut parts = Vec::new();
     for name in databases(tables, target) {
-        let _ = writeln!(text, "CREATE DATABASE IF NOT EXISTS `{name}`;");
+        parts.push(format!("CREATE DATABASE IF NOT EXISTS `{name}`;\n"));
     }
     for table in tables {
         let columns = in_files(table).chain(in_folders(table));
         let columns: Vec<_> = columns.map(|one| column(table, one)).collect();
-        let _ = write!(
-            text,
+        parts.push(format!(
             "\nCREATE TABLE IF NOT EXISTS {} (\n{}\n)\nENGINE = MergeTree\nPARTITION BY {}\nORDER BY ({})\nCOMMENT {};\n",
             name(table, target),
             columns.join(",\n"),
             partition(table),
             order(table).join(", "),
             quoted(&table.about),
-        );
+        ));
     }
     let events = tables
         .iter()
         .find(|table| table.folder() == FLEET_EVENT.folder());
     for (on, event) in events.iter().flat_map(|_| EVENTS) {
         let (on, event) = (on.as_str(), event.as_str());
-        let _ = write!(
-            text,
+        parts.push(format!(
             "\nCREATE VIEW IF NOT EXISTS `{prefix}raw`.`{on}_{event}` AS\nSELECT * FROM `{prefix}raw`.`fleet_event` WHERE on = '{on}' AND event = '{event}';\n",
             prefix = target.prefix,
-        );
+        ));
     }
-    text
+    parts.concat()
 }
 
 pub(crate) fn load(tables: &[Definition], target: &Target) -> String {
-    let mut text = String::new();
+    let mut parts = Vec::new();
     for table in tables {
         let name = name(table, target);
         let fresh = format!("`{}`.`{}_fresh`", target.database(table), table.name);
@@ -98,15 +94,14 @@ pub(crate) fn load(tables: &[Definition], target: &Target) -> String {
         } else {
             "deltaLakeLocal"
         };
-        let _ = write!(
-            text,
+        parts.push(format!(
             "DROP TABLE IF EXISTS {fresh};\nCREATE TABLE {fresh} AS {name};\nINSERT INTO {fresh} ({})\nSELECT {}\nFROM {function}({});\nEXCHANGE TABLES {name} AND {fresh};\nDROP TABLE {fresh};\n\n",
             names.join(", "),
             values.join(", "),
             quoted(&format!("{}/", target.location(table))),
-        );
+        ));
     }
-    text
+    parts.concat()
 }
 
 /// A key's column is not nullable, and the reader gives a nullable one.

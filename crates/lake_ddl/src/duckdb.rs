@@ -1,7 +1,5 @@
 //! `DuckDB`'s views over the folders.
 
-use std::fmt::Write as _;
-
 use lake_models::Definition;
 
 use crate::kind::{Kind, in_files, in_folders};
@@ -23,9 +21,9 @@ fn word(kind: Kind) -> &'static str {
 /// The columns are named one by one, so that a view has the declared order and types whatever file is read
 /// first; columns that older files lack are null.
 pub(crate) fn views(tables: &[Definition], target: &Target) -> String {
-    let mut text = String::new();
+    let mut parts = Vec::new();
     for name in databases(tables, target) {
-        let _ = writeln!(text, "CREATE SCHEMA IF NOT EXISTS \"{name}\";");
+        parts.push(format!("CREATE SCHEMA IF NOT EXISTS \"{name}\";\n"));
     }
     for table in tables {
         let types = in_folders(table)
@@ -40,8 +38,7 @@ pub(crate) fn views(tables: &[Definition], target: &Target) -> String {
             .map(|column| format!("/{}=*", column.name()))
             .collect();
         let folders = folders.concat();
-        let _ = write!(
-            text,
+        parts.push(format!(
             "\n-- {}\nCREATE OR REPLACE VIEW \"{}\".\"{}\" AS SELECT\n{}\nFROM read_parquet({}, hive_partitioning = true, hive_types = {{{}}}, union_by_name = true);\n",
             table.about,
             target.database(table),
@@ -49,7 +46,7 @@ pub(crate) fn views(tables: &[Definition], target: &Target) -> String {
             columns.collect::<Vec<_>>().join(",\n"),
             quoted(&format!("{}{folders}/*.parquet", target.location(table))),
             types.collect::<Vec<_>>().join(", "),
-        );
+        ));
     }
-    text
+    parts.concat()
 }

@@ -1,7 +1,5 @@
 //! Hive's dialect: Hive itself, Athena, and Spark.
 
-use std::fmt::Write as _;
-
 use lake_models::Definition;
 
 use crate::kind::{Column, Kind, in_files, in_folders};
@@ -27,64 +25,61 @@ fn list<'a>(columns: impl Iterator<Item = Column<'a>>) -> String {
 }
 
 fn databases_of(tables: &[Definition], target: &Target) -> String {
-    let mut text = String::new();
+    let mut parts = Vec::new();
     for name in databases(tables, target) {
-        let _ = writeln!(text, "CREATE DATABASE IF NOT EXISTS `{name}`;");
+        parts.push(format!("CREATE DATABASE IF NOT EXISTS `{name}`;\n"));
     }
-    text
+    parts.concat()
 }
 
 /// Tables over the Delta logs: Athena takes columns, partitions and live files from the log.
 pub(crate) fn athena(tables: &[Definition], target: &Target) -> String {
-    let mut text = databases_of(tables, target);
+    let mut parts = vec![databases_of(tables, target)];
     for table in tables {
-        let _ = write!(
-            text,
+        parts.push(format!(
             "\n-- {}\nCREATE EXTERNAL TABLE `{}`.`{}`\nLOCATION {}\nTBLPROPERTIES ('table_type' = 'DELTA');\n",
             table.about,
             target.database(table),
             table.name,
             quoted(&format!("{}/", target.location(table))),
-        );
+        ));
     }
-    text
+    parts.concat()
 }
 
 /// Partitioned tables over the folders. New dates are seen after `MSCK REPAIR TABLE`, which is repeated here.
 pub(crate) fn hive(tables: &[Definition], target: &Target) -> String {
-    let mut text = databases_of(tables, target);
+    let mut parts = vec![databases_of(tables, target)];
     for table in tables {
         let name = format!("`{}`.`{}`", target.database(table), table.name);
-        let _ = write!(
-            text,
+        parts.push(format!(
             "\nCREATE EXTERNAL TABLE IF NOT EXISTS {name} (\n{}\n)\nCOMMENT {}\nPARTITIONED BY (\n{}\n)\nSTORED AS PARQUET\nLOCATION {};\nMSCK REPAIR TABLE {name};\n",
             list(in_files(table)),
             quoted(&table.about).replace("''", "\\'"),
             list(in_folders(table)),
             quoted(&uri(target, table)),
-        );
+        ));
     }
-    text
+    parts.concat()
 }
 
 /// Views of a session. The schema is stated, so that files are not opened to find it out and a column that
 /// older files lack reads as null.
 pub(crate) fn spark(tables: &[Definition], target: &Target) -> String {
-    let mut text = databases_of(tables, target);
+    let mut parts = vec![databases_of(tables, target)];
     for table in tables {
         let columns = in_files(table).chain(in_folders(table));
         let folders = in_folders(table).map(|column| format!("`{}`", column.name));
         let name = format!("`{}`.`{}`", target.database(table), table.name);
-        let _ = write!(
-            text,
+        parts.push(format!(
             "\n-- {}\nCREATE TABLE IF NOT EXISTS {name} (\n{}\n)\nUSING parquet\nPARTITIONED BY ({})\nLOCATION {};\nMSCK REPAIR TABLE {name};\n",
             table.about,
             list(columns),
             folders.collect::<Vec<_>>().join(", "),
             quoted(&uri(target, table)),
-        );
+        ));
     }
-    text
+    parts.concat()
 }
 
 fn uri(target: &Target, table: &Definition) -> String {

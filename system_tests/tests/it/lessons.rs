@@ -6,7 +6,11 @@ use std::path::Path;
 fn functions(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
             functions(&path, found);
         } else if name.ends_with(".rs") {
@@ -31,6 +35,12 @@ fn every_test_the_lessons_name_exists() {
         .flat_map(|cell| cell.split('`').skip(1).step_by(2))
         .collect();
     assert!(named.len() > 20, "{named:?}");
-    let missing: Vec<_> = named.iter().filter(|name| !found.contains(**name)).collect();
-    assert!(missing.is_empty(), "docs/lessons.md names tests that are not there: {missing:?}");
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|name| !found.contains(**name))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/lessons.md names tests that are not there: {missing:?}"
+    );
 }

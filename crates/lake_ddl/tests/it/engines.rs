@@ -1,5 +1,5 @@
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use formats::{Decoded, Message, decode};
@@ -7,29 +7,12 @@ use lake_ddl::{Engine, Target, checked_in, render};
 use lake_models::{Definition, builtin, catalog};
 use model::UtcMicros;
 
+use crate::python::{INSTALL, python, workspace};
 use crate::world::{World, at, position};
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Returns a Python that has these modules, or reports the test as skipped.
-fn python(test: &str, modules: &str) -> Option<PathBuf> {
-    let of_workspace = workspace().join(".venv/bin/python");
-    let python = match std::env::var_os("LASTMILE_PYTHON") {
-        Some(given) => given.into(),
-        None if of_workspace.exists() => of_workspace,
-        None => "python3".into(),
-    };
-    let probe = Command::new(&python)
-        .args(["-c", &format!("import {modules}")])
-        .output();
-    if probe.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    println!("SKIPPED {test}: needs Python with {modules}; run tools/install.sh");
-    None
-}
+/// Puts the large engines there, which not every machine gets.
+const INSTALL_ENGINES: &str =
+    ".venv/bin/pip install -r tools/requirements-engines.txt (and Java 17 for Spark)";
 
 /// Makes a lake, and returns the declared tables that have rows in it, and how many.
 async fn lake() -> (World, Vec<Definition>, String) {
@@ -88,16 +71,17 @@ async fn lake() -> (World, Vec<Definition>, String) {
             tables.push(table);
         }
     }
-    let mut expected = String::new();
+    let mut expected = Vec::new();
     let mut filled = Vec::new();
     for table in tables {
         let count = format!("SELECT COUNT(*) FROM {}", table.full_name());
         let rows = world.cells(&count).await;
         if rows[0][0] != "0" {
-            expected += &format!("{} {}\n", table.full_name(), rows[0][0]);
+            expected.push(format!("{} {}\n", table.full_name(), rows[0][0]));
             filled.push(table);
         }
     }
+    let expected = expected.concat();
     assert!(expected.contains("raw.fleet_event 53\n"), "{expected}");
     assert!(
         expected.contains("raw.deliverer_location 450\n"),
@@ -133,8 +117,8 @@ fn run(python: &Path, engine: &str, statements: &str, tables: &[Definition]) -> 
 }
 
 /// The engine counts what the lake holds; and one file less is noticed.
-async fn counts(test: &str, modules: &str, name: &str, engines: &[Engine]) {
-    let Some(python) = python(test, modules) else {
+async fn counts(test: &str, (modules, install): (&str, &str), name: &str, engines: &[Engine]) {
+    let Some(python) = python(test, modules, install) else {
         return;
     };
     let (world, tables, expected) = lake().await;
@@ -159,7 +143,7 @@ async fn counts(test: &str, modules: &str, name: &str, engines: &[Engine]) {
 async fn duckdb_counts_what_the_lake_holds() {
     counts(
         "duckdb_counts_what_the_lake_holds",
-        "duckdb",
+        ("duckdb", INSTALL),
         "duckdb",
         &[Engine::DuckDb],
     )
@@ -176,7 +160,7 @@ async fn clickhouse_loads_what_the_lake_holds() {
     ];
     counts(
         "clickhouse_loads_what_the_lake_holds",
-        "chdb",
+        ("chdb", INSTALL_ENGINES),
         "clickhouse",
         &engines,
     )
@@ -187,7 +171,7 @@ async fn clickhouse_loads_what_the_lake_holds() {
 async fn spark_counts_what_the_lake_holds() {
     counts(
         "spark_counts_what_the_lake_holds",
-        "pyspark",
+        ("pyspark", INSTALL_ENGINES),
         "spark",
         &[Engine::Spark],
     )
@@ -198,7 +182,7 @@ async fn spark_counts_what_the_lake_holds() {
 async fn hive_s_dialect_counts_what_the_lake_holds() {
     counts(
         "hive_s_dialect_counts_what_the_lake_holds",
-        "pyspark",
+        ("pyspark", INSTALL_ENGINES),
         "hive",
         &[Engine::Hive],
     )
@@ -208,7 +192,7 @@ async fn hive_s_dialect_counts_what_the_lake_holds() {
 /// Moto's Glue takes the tables as Terraform would hand them over.
 #[tokio::test]
 async fn glue_takes_the_tables() {
-    let Some(python) = python("glue_takes_the_tables", "moto, boto3") else {
+    let Some(python) = python("glue_takes_the_tables", "moto, boto3, pyparsing", INSTALL) else {
         return;
     };
     let tables = catalog(&builtin()).await.unwrap();

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
 mod engines;
+#[path = "../../../lake_models/tests/it/python.rs"]
+mod python;
 #[path = "../../../lake_models/tests/it/world.rs"]
 #[expect(dead_code, reason = "made for the tests of the models, too")]
 mod world;

@@ -9,6 +9,7 @@ mod models;
 #[path = "../../../lake/tests/it/moto.rs"]
 mod moto;
 mod oracle;
+mod python;
 mod queries;
 mod readers;
 mod spark;

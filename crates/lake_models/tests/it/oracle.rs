@@ -7,7 +7,8 @@ use std::process::{Command, Output};
 use lake_models::builtin;
 use tempfile::NamedTempFile;
 
-use crate::readers::{INSTALL, python, read_everywhere, sample};
+use crate::python::{INSTALL, python};
+use crate::readers::{read_everywhere, sample};
 use crate::world::World;
 
 const TEST: &str = "lake_models::oracle";

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::oracle::invented;
-use crate::readers::python;
+use crate::python::python;
 use crate::world::World;
 
 const TEST: &str = "lake_models::spark";

@@ -7,22 +7,10 @@ use serde_json::json;
 use super::{Server, files, problem};
 use crate::program::{lake_ingest, store};
 
-#[tokio::test]
-async fn nothing_but_queries_over_the_lakes_tables_is_answered() {
-    let server = Server::start(&[]).await;
-    let lake = server.data.path().join("lake");
-    let elsewhere = tempfile::tempdir().unwrap();
-    let target = elsewhere.path().join("out.parquet");
-    let target = target.display().to_string();
-    let secret = elsewhere.path().join("secret.csv");
-    fs::write(&secret, "word\nhunter2\n").unwrap();
-    let secret = secret.display().to_string();
-    let parquet = files(&lake).into_keys();
-    let mut parquet = parquet.filter(|path| path.extension().is_some_and(|e| e == "parquet"));
-    let parquet = parquet.next().unwrap().display().to_string();
+/// A file that is none of the lake's, a file of the lake, and one that is not there.
+fn refused_statements(secret: &str, parquet: &str, target: &str) -> Vec<String> {
     let table = "raw.deliverer_location";
-    let before = files(&lake);
-    for sql in [
+    vec![
         // Files as tables.
         "SELECT * FROM '/etc/passwd'".to_owned(),
         "SELECT * FROM \"/etc/passwd\"".to_owned(),
@@ -72,7 +60,24 @@ async fn nothing_but_queries_over_the_lakes_tables_is_answered() {
         "SELECT lpad('x', 2000000000, 'y')".to_owned(),
         "SELECT array_repeat(1, 2000000000)".to_owned(),
         "SELECT range(1, 2000000000)".to_owned(),
-    ] {
+    ]
+}
+
+#[tokio::test]
+async fn nothing_but_queries_over_the_lakes_tables_is_answered() {
+    let server = Server::start(&[]).await;
+    let lake = server.data.path().join("lake");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("out.parquet");
+    let target = target.display().to_string();
+    let secret = elsewhere.path().join("secret.csv");
+    fs::write(&secret, "word\nhunter2\n").unwrap();
+    let secret = secret.display().to_string();
+    let parquet = files(&lake).into_keys();
+    let mut parquet = parquet.filter(|path| path.extension().is_some_and(|e| e == "parquet"));
+    let parquet = parquet.next().unwrap().display().to_string();
+    let before = files(&lake);
+    for sql in refused_statements(&secret, &parquet, &target) {
         let refused = problem(server.ask(&sql).await, 400, "query_invalid").await;
         assert!(refused["detail"].is_string(), "{sql}");
         let tables = refused["tables"].as_array().unwrap();

@@ -13,7 +13,7 @@ fn functions(folder: &Path, found: &mut BTreeSet<String>) {
             .into_owned();
         if path.is_dir() && name != "target" && !name.starts_with('.') {
             functions(&path, found);
-        } else if name.ends_with(".rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             let lines = text.lines().map(str::trim_start);
             let lines = lines.map(|line| line.strip_prefix("async ").unwrap_or(line));

@@ -17,7 +17,7 @@ fn functions(folder: &Path, found: &mut BTreeSet<String>) {
             let text = std::fs::read_to_string(&path).unwrap();
             let lines = text.lines().map(str::trim_start);
             let lines = lines.map(|line| line.strip_prefix("async ").unwrap_or(line));
-            let declared = lines.filter_map(|line| line.strip_prefix("fn ")?.split_once("()"));
+            let declared = lines.filter_map(|line| line.strip_prefix("fn ")?.split_once('('));
             found.extend(declared.map(|(name, _)| name.to_owned()));
         }
     }

@@ -15,11 +15,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use system_tests::process::{Launch, Process};
-use system_tests::{binaries, mosquitto, poll, ports, proc_stat};
+use system_tests::{binaries, proc_stat};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use self::client::Load;
 use super::measure::as_f64;
 use super::median;
-use super::subject::Kind;
+use super::subject::{Kind, start_mosquitto};
 use crate::machine::Machine;
 use crate::{print, progress};
 
@@ -133,13 +133,7 @@ impl Broker {
                 _folder: folder,
             });
         };
-        let port = ports::free_base()? + 1883;
-        let process = mosquitto::launch(folder.path(), port, persistence)?
-            .start()
-            .context("mosquitto is needed for the comparison; run tools/install.sh as root")?;
-        poll::until("mosquitto to listen", poll::PATIENCE, || {
-            Ok((!ports::is_free(port)).then_some(()))
-        })?;
+        let (process, port) = start_mosquitto(folder.path(), persistence)?;
         Ok(Self {
             process,
             mqtt: format!("127.0.0.1:{port}"),
@@ -176,6 +170,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     } else {
         &Kind::ALL
     };
+    // The client is in this process.
+    ensure!(
+        options.profile == "dev" || !cfg!(debug_assertions),
+        "the client would not be optimised: run it as `cargo run --release -p xtask -- bench mqtt`"
+    );
     progress(&format!("building broker ({})", options.profile));
     let program = match options.profile.as_str() {
         "dev" => binaries::path("broker")?,

@@ -58,8 +58,8 @@ impl Subject {
                 let pipeline = Pipeline::start_program(lastmile, &["--log", "warn"])?;
                 Ok(Self::Lastmile(Box::new(pipeline)))
             }
-            Kind::MosquittoPersistent => start_mosquitto(true),
-            Kind::MosquittoInMemory => start_mosquitto(false),
+            Kind::MosquittoPersistent => start_keeping_mosquitto(true),
+            Kind::MosquittoInMemory => start_keeping_mosquitto(false),
         }
     }
 
@@ -109,17 +109,23 @@ impl Subject {
     }
 }
 
-/// Starts mosquitto and makes it keep every message: without a session to keep them for it would
-/// acknowledge and forget, which is no work to compare with.
-fn start_mosquitto(persistence: bool) -> Result<Subject> {
-    let folder = TempDir::with_prefix("lastmile-bench-")?;
+/// Starts mosquitto on a port of its own and waits until it listens.
+pub(super) fn start_mosquitto(folder: &Path, persistence: bool) -> Result<(Process, u16)> {
     let port = ports::free_base()? + 1883;
-    let process = mosquitto::launch(folder.path(), port, persistence)?
+    let process = mosquitto::launch(folder, port, persistence)?
         .start()
         .context("mosquitto is needed for the comparison; run tools/install.sh as root")?;
     poll::until("mosquitto to listen", poll::PATIENCE, || {
         Ok((!ports::is_free(port)).then_some(()))
     })?;
+    Ok((process, port))
+}
+
+/// Starts mosquitto and makes it keep every message: without a session to keep them for it would
+/// acknowledge and forget, which is no work to compare with.
+fn start_keeping_mosquitto(persistence: bool) -> Result<Subject> {
+    let folder = TempDir::with_prefix("lastmile-bench-")?;
+    let (process, port) = start_mosquitto(folder.path(), persistence)?;
     let port_text = port.to_string();
     Launch::of("keeper", "mosquitto_sub", folder.path())
         .args([

@@ -152,8 +152,8 @@ resource "aws_glue_catalog_table" "table" {
   }
 }
 
-# For lake_ingest: it lists, reads, writes, and deletes what the models replaced.
-data "aws_iam_policy_document" "write" {
+# What both do: find the bucket and list what is in it.
+data "aws_iam_policy_document" "list" {
   statement {
     actions   = ["s3:GetBucketLocation"]
     resources = [aws_s3_bucket.lake.arn]
@@ -170,41 +170,33 @@ data "aws_iam_policy_document" "write" {
       values   = ["${local.prefix}*"]
     }
   }
+}
 
+# For lake_ingest.
+data "aws_iam_policy_document" "write" {
+  source_policy_documents = [data.aws_iam_policy_document.list.json]
+
+  # To sweep the uploads of runs that died.
   statement {
-    actions   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
-    resources = ["${aws_s3_bucket.lake.arn}/${local.prefix}*"]
+    actions   = ["s3:ListBucketMultipartUploads"]
+    resources = [aws_s3_bucket.lake.arn]
   }
 
-  # Not in raw, whose files are never deleted.
+  # Deleted are what models replaced and what runs that died left; versioning keeps both for a while.
   statement {
-    actions = ["s3:DeleteObject"]
-    resources = [
-      "${aws_s3_bucket.lake.arn}/${local.prefix}treated/*",
-      "${aws_s3_bucket.lake.arn}/${local.prefix}final/*",
-      "${aws_s3_bucket.lake.arn}/${local.prefix}raw/*/_delta_log/*",
+    actions = [
+      "s3:AbortMultipartUpload",
+      "s3:DeleteObject",
+      "s3:GetObject",
+      "s3:PutObject",
     ]
+    resources = ["${aws_s3_bucket.lake.arn}/${local.prefix}*"]
   }
 }
 
 # For those who ask: Athena, EMR, a notebook.
 data "aws_iam_policy_document" "read" {
-  statement {
-    actions   = ["s3:GetBucketLocation"]
-    resources = [aws_s3_bucket.lake.arn]
-  }
-
-  statement {
-    actions   = ["s3:ListBucket"]
-    resources = [aws_s3_bucket.lake.arn]
-
-    # Looking whether the bucket is there names no prefix.
-    condition {
-      test     = "StringLikeIfExists"
-      variable = "s3:prefix"
-      values   = ["${local.prefix}*"]
-    }
-  }
+  source_policy_documents = [data.aws_iam_policy_document.list.json]
 
   statement {
     actions   = ["s3:GetObject"]

@@ -81,7 +81,7 @@ impl Unreleased {
 /// Bytes that may not leave before a commit.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// Where they begin.
+    /// Where they begin, counted from the connection's first byte.
     pub(crate) at: usize,
     pub(crate) commit: Commit,
     /// What counts as acknowledged once it is durable.
@@ -92,7 +92,7 @@ pub(crate) struct Gate {
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     pub(crate) changes: Vec<Change>,
-    /// Where the bytes begin that depend on them.
+    /// Where the bytes begin that depend on them, as in [`Gate::at`].
     pub(crate) gate: Option<usize>,
     pub(crate) received: Vec<Origin>,
 }

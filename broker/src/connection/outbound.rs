@@ -94,8 +94,11 @@ const SECOND_US: i64 = 1_000_000;
 #[derive(Debug)]
 pub(crate) struct Outbound {
     bytes: Vec<u8>,
+    /// How many of them were written.
     written: usize,
-    /// Where the bytes begin that wait for the journal.
+    /// Bytes of this connection that were written and let go; places are counted from its first byte.
+    gone: usize,
+    /// Place of the bytes that wait for the journal.
     held: Option<usize>,
     /// What the journal is to note.
     pub(crate) turn: Turn,
@@ -118,6 +121,7 @@ impl Outbound {
         Self {
             bytes: Vec::new(),
             written: 0,
+            gone: 0,
             held: None,
             turn: Turn::default(),
             window: Window::new(takes.window),
@@ -166,7 +170,7 @@ impl Outbound {
 
     /// Returns what may be written now.
     pub(crate) fn unwritten(&self) -> &[u8] {
-        let end = self.held.unwrap_or(self.bytes.len());
+        let end = self.held.map_or(self.bytes.len(), |held| held - self.gone);
         &self.bytes[self.written..end]
     }
 
@@ -175,23 +179,28 @@ impl Outbound {
         self.written == self.bytes.len()
     }
 
-    /// Keeps back the bytes from `held` on, or none.
+    /// Keeps back the bytes from the place `held` on, or none.
     pub(crate) fn hold(&mut self, held: Option<usize>) {
         self.held = held;
     }
 
     /// Makes all that is appended from here on wait for what the journal is to note.
     pub(crate) fn gate(&mut self) {
-        self.turn.gate.get_or_insert(self.bytes.len());
+        let place = self.gone + self.bytes.len();
+        self.turn.gate.get_or_insert(place);
     }
 
     /// Notes that so many bytes were written.
     pub(crate) fn wrote(&mut self, count: usize) {
         self.written += count;
-        // A gate may stand at the very end, with nothing behind it yet: it must stay where it is.
-        if self.written == self.bytes.len() && self.held.is_none() {
+        let is_all = self.written == self.bytes.len();
+        // Not only when all is written: with QoS 2 something may wait for the journal at any time.
+        if is_all || self.written >= OUTPUT_BYTES {
+            self.bytes.drain(..self.written);
+            self.gone += self.written;
             self.written = 0;
-            self.bytes.clear();
+        }
+        if is_all {
             self.bytes.shrink_to(KEPT_BYTES);
         }
     }
@@ -473,16 +482,20 @@ impl Outbound {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_gate_at_the_very_end_stays_there() {
-        let mut out = Outbound::new(Takes {
+    fn outbound() -> Outbound {
+        Outbound::new(Takes {
             version: Version::V311,
             window: 10,
             packet_bytes: 1 << 20,
             aliases: 0,
             clock: Arc::new(service::SystemClock),
             durable: true,
-        });
+        })
+    }
+
+    #[test]
+    fn a_gate_at_the_very_end_stays_there() {
+        let mut out = outbound();
         out.answers().extend_from_slice(b"connack");
         // As when the journal is to learn something that nobody is told.
         out.hold(Some(7));
@@ -495,6 +508,25 @@ mod tests {
         assert_eq!(out.unwritten(), b"behind");
         out.wrote(6);
         assert!(out.is_written() && out.bytes.is_empty());
+    }
+
+    /// As with a stream of QoS 2: when a gate opens, the next is there.
+    #[test]
+    fn what_was_written_is_let_go_though_something_always_waits_for_the_journal() {
+        const PART: usize = 10_000;
+        let mut out = outbound();
+        out.answers().extend_from_slice(&[0; PART]);
+        for number in 1..200_u8 {
+            out.gate();
+            let gate = out.turn.gate.take();
+            assert_eq!(gate, Some(PART * usize::from(number)));
+            out.hold(gate);
+            out.answers().extend_from_slice(&[number; PART]);
+            assert_eq!(out.unwritten(), [number - 1; PART]);
+            out.wrote(PART);
+            assert!(out.unwritten().is_empty() && !out.is_written());
+            assert!(out.bytes.len() <= OUTPUT_BYTES + PART, "{number}");
+        }
     }
 }
 

@@ -42,6 +42,7 @@ mod listen;
 mod metrics;
 mod protocol;
 mod retained;
+mod sabotage;
 mod server;
 mod session;
 mod settings;

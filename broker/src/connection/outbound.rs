@@ -3,6 +3,8 @@
 //! Bounds: nothing is added to the bytes by deliveries beyond [`OUTPUT_BYTES`] and one message; the connection
 //! also stops reading there, so answers cannot pile up either.
 
+mod retained;
+
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU16;
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use crate::protocol::properties;
 use crate::protocol::publish::{self, Alias, Extra, Publish};
 use crate::protocol::v5::{answers, reason};
 use crate::retained::Retained;
+use crate::sabotage::{Step, leaves_out};
 use crate::session::window::{Origin, Receipt, Window};
 
 /// A message for this client.
@@ -77,8 +80,6 @@ pub(crate) struct Takes {
 const OUTPUT_BYTES: usize = 256 << 10;
 /// A drained buffer above this size is given back.
 const KEPT_BYTES: usize = 4 << 10;
-/// Most retained messages waiting; each holds only references.
-const MAX_RETAINED: usize = 100_000;
 /// Most topics that are given an alias, whatever the client takes: each is held for as long as the connection.
 const MAX_ALIASES: usize = 64;
 /// Names of shared subscriptions above which those that are not in use are forgotten.
@@ -314,7 +315,7 @@ impl Outbound {
         self.kept.retain(|(_, there)| *there != id);
         let mut done = None;
         match receipt {
-            Receipt::New(origin) if self.takes.durable && !sabotage::forgets_receipts() => {
+            Receipt::New(origin) if self.takes.durable && !leaves_out(Step::Receipt) => {
                 if let Some((seq, group)) = self.journaled(origin) {
                     self.gate();
                     self.turn.changes.push(if refused {
@@ -387,91 +388,6 @@ impl Outbound {
             .map(Alias::New)
     }
 
-    /// Queues retained messages for a new subscription; returns how many had no place.
-    pub(crate) fn queue_retained(&mut self, found: Vec<(Retained, Grant)>) -> usize {
-        let room = MAX_RETAINED.saturating_sub(self.retained.len());
-        let dropped = found.len().saturating_sub(room);
-        self.retained.extend(found.into_iter().take(room));
-        dropped
-    }
-
-    /// Sends queued retained messages as far as there is room.
-    pub(crate) fn pump_retained(&mut self) {
-        while self.has_room()
-            && let Some((message, id)) = self.kept.front().cloned()
-        {
-            match self.send_retained_again(&message, id) {
-                Sent::NotNow => return,
-                Sent::Yes => drop(self.kept.pop_front()),
-                // It is larger than what the client takes now.
-                Sent::Never => drop(self.take_pubrec(id, true)),
-            }
-        }
-        while self.has_room()
-            && let Some((message, grant)) = self.retained.pop_front()
-        {
-            let sent = self.send(&Message {
-                topic: &message.topic,
-                payload: &message.payload,
-                qos: grant.qos,
-                retain: true,
-                dup: false,
-                origin: if self.takes.durable && grant.qos > 0 {
-                    Origin::Retained { seq: message.seq }
-                } else {
-                    Origin::Memory
-                },
-                group: "",
-                properties: &message.properties,
-                received_us: message.received_us,
-                ids: grant.id.as_slice(),
-            });
-            if sent == Sent::Yes && grant.qos > 0 {
-                self.retained_open += usize::from(self.takes.durable);
-            }
-            if sent == Sent::NotNow {
-                self.retained.push_front((message, grant));
-                return;
-            }
-        }
-    }
-
-    /// Takes up a retained message that an earlier connection sent with QoS 2 and this packet id.
-    pub(crate) fn restore_retained(&mut self, message: Retained, id: NonZeroU16) {
-        self.retained_open += 1;
-        self.kept.push_back((message, id));
-    }
-
-    fn send_retained_again(&mut self, message: &Retained, id: NonZeroU16) -> Sent {
-        self.send_again(
-            &Message {
-                topic: &message.topic,
-                payload: &message.payload,
-                qos: 2,
-                retain: true,
-                dup: true,
-                origin: Origin::Retained { seq: message.seq },
-                group: "",
-                properties: &message.properties,
-                received_us: message.received_us,
-                ids: &[],
-            },
-            id,
-        )
-    }
-
-    /// Takes acknowledgements of retained messages; others' are left alone.
-    pub(crate) fn retained_done(&mut self, acknowledged: &[Origin]) {
-        let retained = |origin: &&Origin| matches!(origin, Origin::Retained { .. });
-        let done = acknowledged.iter().filter(retained).count();
-        self.retained_open = self.retained_open.saturating_sub(done);
-    }
-
-    /// Tells whether all retained messages were sent and acknowledged.
-    pub(crate) fn has_no_retained(&self) -> bool {
-        self.retained.is_empty() && self.retained_open == 0
-    }
-
     /// Returns the number of messages sent since the last call.
     pub(crate) fn take_delivered(&mut self) -> u64 {
         std::mem::take(&mut self.delivered)
@@ -479,71 +395,4 @@ impl Outbound {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn outbound() -> Outbound {
-        Outbound::new(Takes {
-            version: Version::V311,
-            window: 10,
-            packet_bytes: 1 << 20,
-            aliases: 0,
-            clock: Arc::new(service::SystemClock),
-            durable: true,
-        })
-    }
-
-    #[test]
-    fn a_gate_at_the_very_end_stays_there() {
-        let mut out = outbound();
-        out.answers().extend_from_slice(b"connack");
-        // As when the journal is to learn something that nobody is told.
-        out.hold(Some(7));
-        assert_eq!(out.unwritten(), b"connack");
-        out.wrote(7);
-        assert!(out.unwritten().is_empty() && out.is_written());
-        out.answers().extend_from_slice(b"behind");
-        assert!(out.unwritten().is_empty(), "it waits for the journal");
-        out.hold(None);
-        assert_eq!(out.unwritten(), b"behind");
-        out.wrote(6);
-        assert!(out.is_written() && out.bytes.is_empty());
-    }
-
-    /// As with a stream of QoS 2: when a gate opens, the next is there.
-    #[test]
-    fn what_was_written_is_let_go_though_something_always_waits_for_the_journal() {
-        const PART: usize = 10_000;
-        let mut out = outbound();
-        out.answers().extend_from_slice(&[0; PART]);
-        for number in 1..200_u8 {
-            out.gate();
-            let gate = out.turn.gate.take();
-            assert_eq!(gate, Some(PART * usize::from(number)));
-            out.hold(gate);
-            out.answers().extend_from_slice(&[number; PART]);
-            assert_eq!(out.unwritten(), [number - 1; PART]);
-            out.wrote(PART);
-            assert!(out.unwritten().is_empty() && !out.is_written());
-            assert!(out.bytes.len() <= OUTPUT_BYTES + PART, "{number}");
-        }
-    }
-}
-
-/// Lets a negative control of the simulation leave a durable step out; nothing outside tests can.
-pub(crate) mod sabotage {
-    #[cfg(test)]
-    thread_local! {
-        pub(crate) static FORGETS_RECEIPTS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-    }
-
-    #[cfg(test)]
-    pub(super) fn forgets_receipts() -> bool {
-        FORGETS_RECEIPTS.get()
-    }
-
-    #[cfg(not(test))]
-    pub(super) const fn forgets_receipts() -> bool {
-        false
-    }
-}
+mod tests;

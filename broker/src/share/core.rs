@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::sabotage::{Step, leaves_out};
 use crate::session::ledger::Ledger;
 
 /// The bookkeeping of one group.
@@ -76,7 +77,7 @@ impl Core {
         done: impl IntoIterator<Item = u64>,
     ) {
         debug_assert!(self.bound.is_empty(), "restored first");
-        if sabotage::forgets_what_was_sent() {
+        if leaves_out(Step::Bound) {
             return;
         }
         self.settled = bound.keys().copied().chain(done).collect();
@@ -177,7 +178,7 @@ impl Core {
         let Some(left) = self.members.remove(&member) else {
             return false;
         };
-        if sabotage::leaves_nothing() {
+        if leaves_out(Step::Legacy) {
             self.place_is_old = true;
             return false;
         }
@@ -251,35 +252,6 @@ impl Core {
             self.place_is_old = false;
         }
         self.place
-    }
-}
-
-/// Lets the negative controls of the tests lose what a member leaves, or what was sent; nothing outside tests can.
-mod sabotage {
-    #[cfg(test)]
-    thread_local! {
-        pub(super) static LEAVES_NOTHING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-        pub(super) static FORGETS_WHAT_WAS_SENT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-    }
-
-    #[cfg(test)]
-    pub(super) fn forgets_what_was_sent() -> bool {
-        FORGETS_WHAT_WAS_SENT.get()
-    }
-
-    #[cfg(not(test))]
-    pub(super) const fn forgets_what_was_sent() -> bool {
-        false
-    }
-
-    #[cfg(test)]
-    pub(super) fn leaves_nothing() -> bool {
-        LEAVES_NOTHING.get()
-    }
-
-    #[cfg(not(test))]
-    pub(super) const fn leaves_nothing() -> bool {
-        false
     }
 }
 

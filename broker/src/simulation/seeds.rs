@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use world::World;
 
-use crate::connection::outbound::sabotage;
+use crate::sabotage::{Step, without};
 
 /// What the simulation is run against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +22,8 @@ enum Sabotage {
     IgnoreSyncs,
     /// PUBACK leaves before the log has the message.
     AckBeforeCommit,
-    /// The journal does not learn of a subscriber's PUBREC.
-    ForgetReceipts,
+    /// The broker leaves something out.
+    Omit(Step),
 }
 
 /// What was tried.
@@ -57,7 +57,10 @@ const STEPS: usize = 1_500;
 
 /// Runs one seed; returns the hash of all that happened, or what is wrong.
 fn one(seed: u64, against: Sabotage) -> Result<(u64, Tally), String> {
-    sabotage::FORGETS_RECEIPTS.set(against == Sabotage::ForgetReceipts);
+    let omitted = match against {
+        Sabotage::Omit(step) => Some(step),
+        _ => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -70,9 +73,9 @@ fn one(seed: u64, against: Sabotage) -> Result<(u64, Tally), String> {
         world.finish().await?;
         Ok((world.trace(), world.tally))
     };
-    let ended = runtime.block_on(tokio::task::coop::unconstrained(life));
-    sabotage::FORGETS_RECEIPTS.set(false);
-    ended
+    without(omitted, || {
+        runtime.block_on(tokio::task::coop::unconstrained(life))
+    })
 }
 
 /// Runs seeds on all processors; returns the first violation with the seed that repeats it.
@@ -156,5 +159,5 @@ fn an_acknowledgement_before_the_commit_is_noticed() {
 
 #[test]
 fn a_receipt_that_is_not_journaled_is_noticed() {
-    must_notice(Sabotage::ForgetReceipts);
+    must_notice(Sabotage::Omit(Step::Receipt));
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::sabotage;
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -117,7 +118,7 @@ impl World {
                 if let Some(member) = self.nth_member(which) {
                     let held = self.members.remove(&member).unwrap_or_default();
                     let leaves = self.core.leave(member);
-                    assert!(leaves || held.is_empty() || sabotage::leaves_nothing());
+                    assert!(leaves || held.is_empty() || leaves_out(sabotage::Step::Legacy));
                 }
             }
             Step::Take(which, count) => {
@@ -216,15 +217,15 @@ proptest! {
 
 #[test]
 fn losing_what_a_member_leaves_is_noticed() {
-    sabotage::LEAVES_NOTHING.set(true);
     let steps = [
         Step::Publish(20),
         Step::Join,
         Step::Take(0, 10),
         Step::Leave(0),
     ];
-    let lost = std::panic::catch_unwind(|| run(&steps));
-    sabotage::LEAVES_NOTHING.set(false);
+    let lost = sabotage::without(Some(sabotage::Step::Legacy), || {
+        std::panic::catch_unwind(|| run(&steps))
+    });
     assert!(lost.is_err());
     run(&steps);
 }
@@ -339,9 +340,9 @@ fn forgetting_what_was_sent_is_noticed() {
         Exact::Crash,
         Exact::Give(1, 10),
     ];
-    sabotage::FORGETS_WHAT_WAS_SENT.set(true);
-    let twice = std::panic::catch_unwind(|| run_exact(&steps));
-    sabotage::FORGETS_WHAT_WAS_SENT.set(false);
+    let twice = sabotage::without(Some(sabotage::Step::Bound), || {
+        std::panic::catch_unwind(|| run_exact(&steps))
+    });
     assert!(twice.is_err());
     run_exact(&steps);
 }

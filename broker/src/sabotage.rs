@@ -11,6 +11,8 @@ pub(crate) enum Step {
     Legacy,
     /// A group knows after a restart what was sent with QoS 2.
     Bound,
+    /// Who is far behind waits for its turn.
+    ReplayTurn,
 }
 
 #[cfg(not(test))]

@@ -17,4 +17,6 @@ mod link;
 mod node;
 #[cfg(test)]
 mod seeds;
+#[cfg(test)]
+mod turns;
 mod wire;

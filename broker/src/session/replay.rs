@@ -11,6 +11,8 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::yield_now;
 
+use crate::sabotage::{Step, leaves_out};
+
 /// Records behind the log's end up to which a reader counts as near.
 const NEAR_RECORDS: u64 = 10_000;
 
@@ -36,6 +38,9 @@ impl Replay {
     /// # Cancel safety
     /// Yes; the place in the queue is lost.
     pub(crate) async fn turn(&self, log: &Log, place: u64) -> Option<SemaphorePermit<'_>> {
+        if leaves_out(Step::ReplayTurn) {
+            return None;
+        }
         if log.next_durable().saturating_sub(place) <= NEAR_RECORDS {
             return None;
         }

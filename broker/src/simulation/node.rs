@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ingest_log::sim::{Random, SimDisk};
-use ingest_log::{Log, LogCondition, LogConfig, Steps};
+use ingest_log::{Log, LogCondition, LogConfig, RecordBatch, Steps};
 use service::{CancellationToken, Clock, Common, Context};
 use session_state::Store;
 use tokio::io::DuplexStream;
@@ -223,6 +223,23 @@ impl Node {
             return Err(format!("the broker does not stop: {left} tasks are left"));
         }
         Ok(())
+    }
+
+    /// Appends records behind the broker's back, and lets them be durable.
+    pub(super) fn append(&mut self, batch: RecordBatch, random: &mut Random) -> Result<(), String> {
+        let log = self.front.log.clone();
+        let mut appending = Executor::default();
+        appending.spawn(async move {
+            let commit = log.append(batch).await.map_err(text)?;
+            commit.await.map(|_| ()).map_err(text)
+        });
+        while appending.len() > 0 {
+            appending.run(random)?;
+            self.commit(Which::Log);
+        }
+        appending
+            .failure()
+            .map_or(Ok(()), |why| Err(why.to_owned()))
     }
 
     /// Returns how many tasks there are: one for each connection, and the broker's own.

@@ -19,15 +19,17 @@ use arrow::compute::{
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use model::content_hash::ContentHash;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::errors::ParquetError;
 use serde::Serialize;
 use service::Clock;
 
 use crate::delta::{Add, Commit, Snapshot, Table, arrow_schema};
+use crate::encode::hash_of;
 use crate::error::LakeError;
 use crate::lease::Lease;
 use crate::parquet_file::FileWriter;
+use crate::storage::ObjectKey;
 
 /// Says of a file that it was made here. Such files are not put together again with each other.
 const TAG: &str = "lastmile.compacted";
@@ -125,8 +127,9 @@ pub async fn compact(
         lease.renew().await?;
         let mut contents = Vec::new();
         for add in &bin {
-            let content = table.storage().get(&table.key(&add.path)?).await?;
-            contents.push(content.ok_or_else(|| wrong("a live file is gone"))?);
+            let key = table.key(&add.path)?;
+            let content = table.storage().get(&key).await?;
+            contents.push((key, content.ok_or_else(|| wrong("a live file is gone"))?));
         }
         let (file, order) = (schema.file.clone(), how.order.to_vec());
         let what = summary.table.clone();
@@ -167,6 +170,7 @@ pub async fn compact(
         return Ok(summary);
     }
     for path in removes {
+        lease.renew().await?;
         table.storage().delete(&table.key(&path)?).await?;
     }
     Ok(summary)
@@ -180,10 +184,9 @@ async fn put(
     rows: u64,
     clock: &dyn Clock,
 ) -> Result<Add, LakeError> {
-    let hash = ContentHash::default().chain(&content).finish();
     let first = bin.first().map_or("", |add| add.path.as_str());
     let folder = first.rsplit_once('/').map(|(folder, _)| folder);
-    let name = format!("part-{hash:016x}.parquet");
+    let name = format!("part-{}.parquet", hash_of(&content));
     let path = folder.map_or_else(|| name.clone(), |folder| format!("{folder}/{name}"));
     let key = table.key(&path)?;
     table.storage().put(&key, content.clone()).await?;
@@ -209,7 +212,7 @@ fn merge(
     what: &str,
     schema: &SchemaRef,
     order: &[String],
-    contents: Vec<Bytes>,
+    contents: Vec<(ObjectKey, Bytes)>,
 ) -> Result<(Bytes, u64), LakeError> {
     let arrow = |source| LakeError::Arrow {
         what: what.to_owned(),
@@ -220,7 +223,14 @@ fn merge(
         source,
     };
     let mut batches = Vec::new();
-    for content in contents {
+    for (key, content) in contents {
+        // Before it is decoded: a decoder may take damage for rows, or fail in a way that ends the process.
+        if !is_as_named(key.as_str(), &content) {
+            return Err(LakeError::Parquet {
+                what: key.to_string(),
+                source: ParquetError::General("it holds other bytes than were written".to_owned()),
+            });
+        }
         let reader = ParquetRecordBatchReaderBuilder::try_new(content).map_err(parquet)?;
         for batch in reader.build().map_err(parquet)? {
             let batch = batch.map_err(arrow)?;
@@ -237,6 +247,18 @@ fn merge(
         writer.write(&batch)?;
     }
     writer.finish()
+}
+
+/// Tells whether a file has the hash that its name states; those of other programs state none.
+fn is_as_named(path: &str, content: &[u8]) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let stated = name
+        .strip_prefix("part-")
+        .and_then(|name| name.strip_suffix(".parquet"));
+    let is_hash = |stated: &&str| u64::from_str_radix(stated, 16).is_ok() && stated.len() == 16;
+    stated
+        .filter(is_hash)
+        .is_none_or(|stated| stated == hash_of(content))
 }
 
 /// Returns a file's rows with the table's columns: one it lacks is empty.

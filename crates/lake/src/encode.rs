@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, DictionaryArray, Float64Builder, Int64Builder, RecordBatch,
-    StringBuilder, StringDictionaryBuilder, TimestampMicrosecondBuilder, UInt32Array,
+    Array, ArrayRef, BinaryBuilder, DictionaryArray, Float64Builder, Int64Builder, StringBuilder,
+    StringDictionaryBuilder, TimestampMicrosecondBuilder, UInt32Array,
 };
-use arrow::compute::{SortOptions, sort_to_indices, take};
+use arrow::compute::{SortOptions, sort_to_indices};
 use arrow::datatypes::{Field, Int32Type, Schema};
 use arrow::error::ArrowError;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use store::Stored;
 
 use crate::entity::{ColumnType, Entity, Partition, UTC, Value};
 use crate::error::LakeError;
-use crate::parquet_file::FileWriter;
+use crate::parquet_file;
 
 /// A sum over keys that does not depend on their order; equal sets of keys have equal sums.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,6 +41,11 @@ impl KeySum {
     }
 }
 
+/// Returns the hash of a file's bytes, by which damage is known before anything is decoded.
+pub(crate) fn hash_of(content: &[u8]) -> String {
+    format!("{:016x}", ContentHash::default().chain(content).finish())
+}
+
 /// One finished file of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EncodedFile {
@@ -48,6 +53,8 @@ pub(crate) struct EncodedFile {
     pub(crate) partition: Vec<String>,
     /// The Parquet file.
     pub(crate) content: Bytes,
+    /// What [`hash_of`] says of it.
+    pub(crate) hash: String,
     /// Rows in it.
     pub(crate) rows: u64,
     /// Sum over their keys, taken from the rows before they became columns.
@@ -176,16 +183,12 @@ impl<R> Chunk<R> {
         let mut files = Vec::with_capacity(partitions.len());
         for (partition, part) in partitions {
             let order = part.order(ranks.as_ref());
-            let sorted = arrays.iter().map(|array| take(array, &order, None));
-            let sorted = sorted.collect::<Result<Vec<_>, _>>().map_err(arrow)?;
-            let batch = RecordBatch::try_new(schema.clone(), sorted).map_err(arrow)?;
-            let mut writer = FileWriter::new(what.clone(), &schema)?;
-            writer.write(&batch)?;
-            let (content, rows) = writer.finish()?;
+            let content = parquet_file::encode(&what, &schema, &arrays, &order)?;
             files.push(EncodedFile {
                 partition,
+                hash: hash_of(&content),
                 content,
-                rows,
+                rows: part.rows.len() as u64,
                 keys: part.keys,
             });
         }

@@ -14,7 +14,6 @@ use arrow::error::ArrowError;
 use arrow::json::writer::LineDelimited;
 use arrow::json::{ReaderBuilder, WriterBuilder};
 use bytes::Bytes;
-use model::content_hash::ContentHash;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -25,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::Line;
 use super::snapshot::Snapshot;
+use crate::encode::hash_of;
 
 /// Names the newest checkpoint.
 pub(super) const POINTER: &str = "_last_checkpoint";
@@ -63,10 +63,6 @@ impl Pointer {
         let content = serde_json::to_vec(self).map_err(|error| error.to_string())?;
         Ok(content.into())
     }
-}
-
-fn hash_of(content: &[u8]) -> String {
-    format!("{:016x}", ContentHash::default().chain(content).finish())
 }
 
 /// Returns the place of the hash in a file; there is none in those of other programs.

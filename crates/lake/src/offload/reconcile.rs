@@ -18,7 +18,6 @@ use crate::delta::Add;
 use crate::entity::LakeRow;
 use crate::error::LakeError;
 use crate::hive::PartName;
-use crate::parquet_file;
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -221,19 +220,16 @@ impl Offload {
                 continue;
             }
             self.lease.renew().await?;
-            let Some(content) = self.storage.get(&table.delta.key(&add.path)?).await? else {
-                tracing::error!(table = %table.delta.folder(), path = add.path, "a live file is gone");
-                continue;
+            let gather = |keys: &mut Vec<_>, seq, time| keys.push((time / DAY_US, seq));
+            let (keys, _) = match self.read_file(table, add, gather).await? {
+                Ok(read) => read,
+                Err(detail) => {
+                    let table = table.delta.folder();
+                    tracing::error!(%table, path = add.path, detail, "a live file cannot be used");
+                    continue;
+                }
             };
-            let (path, time_column) = (add.path.clone(), table.entity.time_column);
-            let keys = tokio::task::spawn_blocking(move || {
-                let mut keys = Vec::new();
-                parquet_file::read_keys(&path, content, time_column, |seq, time| {
-                    keys.push((time / DAY_US, seq));
-                })?;
-                Ok::<_, LakeError>(keys)
-            });
-            for (day, seq) in keys.await?? {
+            for (day, seq) in keys {
                 if !found.entry(day).or_default().insert(seq) {
                     counts.entry(day).or_default().repeated += 1;
                 }

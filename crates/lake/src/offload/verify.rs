@@ -2,16 +2,15 @@
 //!
 //! The log is read anew from storage and every file of the window is read and counted; nothing that the writing
 //! run kept in memory is trusted. The sum over keys was taken from the store's rows before they became
-//! columns, so a fault in building, sorting or encoding them shows here.
-
-use std::collections::BTreeMap;
+//! columns, so a fault in building, sorting or encoding them shows here. Bytes that changed since show by their hash,
+//! before they are decoded: a decoder may take damage for rows, or fail in a way that ends the process.
 
 use store::Window;
 
 use super::Offload;
-use super::window::{KEYS_TAG, RawTable, files_of};
+use super::window::{CONTENT_TAG, KEYS_TAG, RawTable, files_of};
 use crate::delta::Add;
-use crate::encode::KeySum;
+use crate::encode::{KeySum, hash_of};
 use crate::entity::LakeRow;
 use crate::error::LakeError;
 use crate::parquet_file;
@@ -45,30 +44,19 @@ impl Offload {
         for add in files_of(&table.snapshot, window) {
             self.lease.renew().await?;
             let wrong = |detail: String| mismatch(window, format!("{}: {detail}", add.path));
-            let key = table.delta.key(&add.path)?;
-            let content = self.storage.get(&key).await?;
-            let content = content.ok_or_else(|| wrong("the file is gone".to_owned()))?;
-            if content.len() as u64 != add.size {
-                let detail = format!("has {} bytes, committed with {}", content.len(), add.size);
-                return Err(wrong(detail));
-            }
-            let (path, time_column) = (add.path.clone(), table.entity.time_column);
-            let (keys, counted, stated) = tokio::task::spawn_blocking(move || {
-                let (mut keys, mut counted) = (KeySum::default(), 0_u64);
-                let stated = parquet_file::read_keys(&path, content, time_column, |seq, time| {
-                    keys.add(seq, time);
-                    counted += 1;
-                })?;
-                Ok::<_, LakeError>((keys, counted, stated))
-            })
-            .await??;
+            let adding = |(keys, counted): &mut (KeySum, u64), seq, time| {
+                keys.add(seq, time);
+                *counted += 1;
+            };
+            let read = self.read_file(table, add, adding).await?;
+            let ((keys, counted), stated) = read.map_err(wrong)?;
             if counted != stated || Some(stated) != add.rows() {
                 let committed = add.rows();
                 let detail =
                     format!("has {counted} rows, states {stated}, committed with {committed:?}");
                 return Err(wrong(detail));
             }
-            if tag(add) != Some(keys.to_hex().as_str()) {
+            if tag(add, KEYS_TAG) != Some(keys.to_hex().as_str()) {
                 return Err(wrong("holds other rows than the store had".to_owned()));
             }
             seen.rows += counted;
@@ -81,11 +69,43 @@ impl Offload {
         }
         Ok(seen)
     }
+
+    /// Gathers the sequence and time of every row of a live file; returns that, and the number of rows its footer
+    /// states. The inner error says what is wrong with a file that is gone or not what was committed.
+    pub(super) async fn read_file<R: LakeRow, T: Default + Send + 'static>(
+        &self,
+        table: &RawTable<R>,
+        add: &Add,
+        gather: fn(&mut T, u64, i64),
+    ) -> Result<Result<(T, u64), String>, LakeError> {
+        let content = self.storage.get(&table.delta.key(&add.path)?).await?;
+        let Some(content) = content else {
+            return Ok(Err("the file is gone".to_owned()));
+        };
+        let (found, committed) = (content.len() as u64, add.size);
+        if found != committed {
+            return Ok(Err(format!(
+                "has {found} bytes, committed with {committed}"
+            )));
+        }
+        let (path, time_column) = (add.path.clone(), table.entity.time_column);
+        let hash = tag(add, CONTENT_TAG).map(str::to_owned);
+        let reading = tokio::task::spawn_blocking(move || {
+            if hash.is_some_and(|hash| hash != hash_of(&content)) {
+                return Ok(Err("holds other bytes than were committed".to_owned()));
+            }
+            let mut all = T::default();
+            let stated = parquet_file::read_keys(&path, content, time_column, |seq, time| {
+                gather(&mut all, seq, time);
+            })?;
+            Ok(Ok((all, stated)))
+        });
+        reading.await?
+    }
 }
 
-fn tag(add: &Add) -> Option<&str> {
-    let tags: &BTreeMap<_, _> = add.tags.as_ref()?;
-    tags.get(KEYS_TAG).map(String::as_str)
+fn tag<'a>(add: &'a Add, name: &str) -> Option<&'a str> {
+    add.tags.as_ref()?.get(name).map(String::as_str)
 }
 
 fn mismatch(window: &Window, detail: String) -> LakeError {

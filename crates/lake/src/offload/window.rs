@@ -16,6 +16,9 @@ use crate::storage::ObjectKey;
 /// Names the sum over keys among a file's tags.
 pub(super) const KEYS_TAG: &str = "lastmile.keys";
 
+/// Names the hash of a file's bytes among its tags.
+pub(super) const CONTENT_TAG: &str = "lastmile.content";
+
 /// Names the window among a file's tags, as `after-to`.
 pub(super) const WINDOW_TAG: &str = "lastmile.window";
 
@@ -290,6 +293,7 @@ impl Offload {
         self.storage.put(&key, file.content).await?;
         let tags = [
             (KEYS_TAG, file.keys.to_hex()),
+            (CONTENT_TAG, file.hash),
             (WINDOW_TAG, format!("{}-{}", window.after, window.to)),
         ];
         Ok(Add {

@@ -12,8 +12,6 @@ use model::UtcMicros;
 use crate::delta::{commit, schema};
 use crate::storage::{Faults, MemoryStorage, Mortal};
 
-const DAY_US: i64 = 86_400_000_000;
-
 fn key(name: &str) -> ObjectKey {
     ObjectKey::new(format!("raw/t/_delta_log/{name}")).unwrap()
 }
@@ -226,6 +224,14 @@ fn age(folder: &Path, days: u64, version: u64) {
     }
 }
 
+/// Returns when a commit was written.
+fn modified(folder: &Path, version: u64) -> UtcMicros {
+    let commit = folder.join(format!("raw/t/_delta_log/{version:020}.json"));
+    let modified = std::fs::metadata(commit).unwrap().modified().unwrap();
+    let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    UtcMicros::new(i64::try_from(since.as_micros()).unwrap()).unwrap()
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let log = std::fs::read_dir(folder.join("raw/t/_delta_log")).unwrap();
     let names = log.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -239,16 +245,8 @@ async fn old_commits_go_when_a_checkpoint_covers_them() {
     let folder = tempfile::tempdir().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(folder.path()));
     let (table, mut snapshot) = (table(&storage), Snapshot::default());
-    let modified = || {
-        let first = folder
-            .path()
-            .join("raw/t/_delta_log/00000000000000000000.json");
-        let modified = std::fs::metadata(first).unwrap().modified().unwrap();
-        let since = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        UtcMicros::new(i64::try_from(since.as_micros()).unwrap()).unwrap()
-    };
     fill(&table, &mut snapshot, 1, UtcMicros::default()).await;
-    let now = modified();
+    let now = modified(folder.path(), 0);
     fill(&table, &mut snapshot, 28, now).await;
     assert_eq!(names(folder.path()).len(), 29 + 2 + 1);
     // Everything up to 24 is old: the checkpoint of 19 is the last that starts the young ones.
@@ -280,22 +278,28 @@ async fn a_log_is_not_cleaned_below_a_checkpoint_that_cannot_be_read() {
     let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(folder.path()));
     let (table, mut snapshot) = (table(&storage), Snapshot::default());
     fill(&table, &mut snapshot, 19, UtcMicros::default()).await;
+    let whole = storage.get(&checkpoint(9)).await.unwrap().unwrap();
     storage.put(&checkpoint(9), "PAR1".into()).await.unwrap();
-    // A clock far ahead makes everything old; the checkpoint of 19 itself starts nothing that is young.
-    let ahead = UtcMicros::new(70_000 * DAY_US).unwrap();
-    for version in 10..=19 {
-        let later = key(&format!("{version:020}.json"));
-        drop(storage.head(&later).await);
+    // Everything up to 14 is old: the checkpoint of 9 is the last that starts the young ones.
+    for version in 0..=14 {
+        age(folder.path(), 31, version);
     }
-    fill(&table, &mut snapshot, 1, UtcMicros::default()).await;
+    let now = modified(folder.path(), 18);
+    fill(&table, &mut snapshot, 1, now).await;
     assert_eq!(names(folder.path()).len(), 20 + 2 + 1);
+    // Without the newest checkpoint, too, every row is found.
     storage.put(&checkpoint(19), "PAR1".into()).await.unwrap();
-    let mut stale = table.load().await.unwrap();
-    assert_eq!(essence(&stale), essence(&snapshot));
-    // The next checkpoint is whole, and cleaning starts from it.
-    fill(&table, &mut stale, 10, ahead).await;
-    let loaded = table.load().await.unwrap();
-    assert_eq!(essence(&loaded), essence(&stale));
+    let mut loaded = table.load().await.unwrap();
+    assert_eq!(essence(&loaded), essence(&snapshot));
+    // Negative control: when it can be read, they go.
+    storage.put(&checkpoint(9), whole).await.unwrap();
+    fill(&table, &mut loaded, 1, now).await;
+    assert_eq!(
+        names(folder.path())[0],
+        "00000000000000000009.checkpoint.parquet"
+    );
+    let again = table.load().await.unwrap();
+    assert_eq!(essence(&again), essence(&loaded));
 }
 
 /// A process that slept while others went on and cleaned up finds its next version's name free; what it puts there,

@@ -211,6 +211,31 @@ async fn a_crash_at_any_call_of_a_compaction_loses_and_repeats_nothing() {
     }
 }
 
+/// Files that state their hash are compared with it before they are decoded, which damage can make a panic.
+#[tokio::test]
+async fn a_damaged_file_is_refused_and_nothing_changes() {
+    let numbers = filled().await;
+    numbers.compact(&numbers.storage).await.unwrap();
+    numbers.add(1, 60..70, false).await;
+    let table = Numbers::table(&numbers.storage);
+    let before = table.load().await.unwrap();
+    let path = before.files.keys().find(|path| path.contains("/part-"));
+    let key = table.key(path.unwrap()).unwrap();
+    let whole = numbers.storage.get(&key).await.unwrap().unwrap();
+    for place in 0..whole.len() {
+        let mut damaged = whole.to_vec();
+        damaged[place] ^= 0x10;
+        numbers.storage.put(&key, damaged.into()).await.unwrap();
+        let error = numbers.compact(&numbers.storage).await.unwrap_err();
+        assert!(error.to_string().contains(key.as_str()), "{place}: {error}");
+        assert_eq!(table.load().await.unwrap(), before, "{place}");
+    }
+    // Negative control: whole, it is taken.
+    numbers.storage.put(&key, whole).await.unwrap();
+    let summary = numbers.compact(&numbers.storage).await.unwrap();
+    assert_eq!(summary.files_before, 2);
+}
+
 /// Two who read the same version: one of them wins. Negative control: a commit that does not look whether what it
 /// replaces is still there puts rows there twice.
 #[tokio::test]

@@ -1,6 +1,6 @@
 """The lake, a day at a time: raw, then treated, then final, then a reconciliation of the day.
 
-Runs on Airflow 2.9 and later. Each task calls `lake_ingest`, which holds a lease in the store while it works:
+Written for Airflow 2.9 and later, run on 3.3. Each task calls `lake_ingest`, which holds a lease in the store while it works:
 a task that meets another run ends with an error and is tried again. Every task may be run again at any time,
 for any day, and changes nothing when there is nothing to do; that is what makes catching up and clearing safe.
 

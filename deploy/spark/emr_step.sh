@@ -3,7 +3,7 @@
 #
 #   deploy/spark/emr_step.sh CLUSTER_ID s3://bucket/prefix [NAME...]
 #
-# CLUSTER_ID is like j-2AXXXXXXGAPLF; the lake is what lake_ingest is told with --lake; NAMEs are layers or models,
+# CLUSTER_ID is like j-1ABC2DEF3GHIJ; the lake is what lake_ingest is told with --lake; NAMEs are layers or models,
 # all of them unless given. The job is put below the lake's prefix at spark-job/, results go to spark/. Needs lake_ingest
 # and the AWS command line in PATH; the cluster's role needs the write policy of deploy/terraform, and its nodes the
 # Python package h3 (a bootstrap action: `sudo python3 -m pip install h3`) for the models by H3 cell.
@@ -18,8 +18,11 @@ job=$(mktemp -d)
 trap 'rm -rf "$job"' EXIT
 lake_ingest models --lake "$lake" --engine spark --job "$job"
 aws s3 cp --recursive --only-show-errors "$job" "$lake/spark-job/"
-select=
-for name in "$@"; do select="$select,--select,$name"; done
 # The step fetches the job to the master, where the driver runs, and submits it.
-aws emr add-steps --cluster-id "$cluster" --steps \
-  "Type=CUSTOM_JAR,Name=lastmile models,ActionOnFailure=CONTINUE,Jar=command-runner.jar,Args=[bash,-c,\"rm -rf /tmp/lastmile-job && aws s3 cp --recursive --only-show-errors $lake/spark-job/ /tmp/lastmile-job && spark-submit --deploy-mode client /tmp/lastmile-job/models.py --job /tmp/lastmile-job --output $lake/spark ${select//,/ }\"]"
+run="rm -rf /tmp/lastmile-job && aws s3 cp --recursive --only-show-errors $lake/spark-job/ /tmp/lastmile-job"
+run="$run && spark-submit --deploy-mode client /tmp/lastmile-job/models.py --job /tmp/lastmile-job --output $lake/spark"
+for name in "$@"; do run="$run --select $name"; done
+steps=$(python3 -c 'import json, sys
+step = {"Type": "CUSTOM_JAR", "Name": "lastmile models", "ActionOnFailure": "CONTINUE", "Jar": "command-runner.jar"}
+print(json.dumps([step | {"Args": ["bash", "-c", sys.argv[1]]}]))' "$run")
+aws emr add-steps --cluster-id "$cluster" --steps "$steps"

@@ -111,6 +111,11 @@ def statements(text):
             yield "\n".join(lines)
 
 
+def exists(spark, location):
+    path = spark._jvm.org.apache.hadoop.fs.Path(location)
+    return path.getFileSystem(spark._jsc.hadoopConfiguration()).exists(path)
+
+
 def run(spark, job, output, select=(), first=None, last=None):
     """Runs the models and returns (name, rows written) of each."""
     job = Path(job)
@@ -122,14 +127,9 @@ def run(spark, job, output, select=(), first=None, last=None):
         spark.sql(f"CREATE DATABASE IF NOT EXISTS {layer}")
     for statement in statements((job / "tables.sql").read_text(encoding="utf-8")):
         spark.sql(statement)
-    there = {f"raw.{table.name}" for table in spark.catalog.listTables("raw")}
     written = []
     for name, sql in models(job):
         keys = header(sql)
-        # A table nothing was ever sent for does not exist, and neither does what is made of it.
-        if not set(names(keys["inputs"])) <= there:
-            print(f"{name}: no input", flush=True)
-            continue
         layer, table = name.split(".")
         location = f"{output}/{layer}/{table}"
         if not select or name in select or layer in select:
@@ -151,6 +151,9 @@ def run(spark, job, output, select=(), first=None, last=None):
             print(f"{name}: {rows} rows", flush=True)
             schema = result.schema
         else:
+            # What is left out was written by a run before; without it what reads it would come out empty.
+            if not exists(spark, location):
+                raise ValueError(f"{name} is left out and {location} is not there; run it once")
             schema = spark.sql(sql).schema
         # The schema is stated: there may be no file to find it in, and types of partitions are not guessed.
         spark.sql(f"DROP TABLE IF EXISTS {name}")
@@ -158,7 +161,6 @@ def run(spark, job, output, select=(), first=None, last=None):
         partition = keys["partition"][0]
         spark.sql(f"CREATE TABLE {name} ({columns}) USING parquet PARTITIONED BY (`{partition}`) LOCATION '{location}'")
         spark.sql(f"MSCK REPAIR TABLE {name}")
-        there.add(name)
     return written
 
 

@@ -1,8 +1,10 @@
 //! `lake_ingest ddl`: what another engine must be told.
 
+use std::collections::BTreeSet;
+
 use lake::storage::Access;
 use lake_ddl::{Target, render};
-use lake_models::{Definition, catalog};
+use lake_models::{Model, catalog};
 use service::BoxError;
 
 use crate::settings::{Config, Engine};
@@ -29,13 +31,8 @@ pub(crate) async fn show(
     let mut tables = catalog(&models).await?;
     // Terraform makes the tables before anything is in them.
     if !all && engine != lake_ddl::Engine::Glue {
-        config.lake.open().check(Access::Read).await?;
-        let held = status::held(&config.lake, &models, config.upkeep.small()).await?;
-        let has_rows = |table: &Definition| {
-            held.iter()
-                .any(|held| held.table == table.full_name() && held.rows > 0)
-        };
-        tables.retain(has_rows);
+        let filled = filled(config, &models).await?;
+        tables.retain(|table| filled.contains(&table.full_name()));
         if tables.is_empty() {
             return Err(
                 "the lake has no rows yet; run lake_ingest --once, or ask for --all tables".into(),
@@ -49,6 +46,17 @@ pub(crate) async fn show(
     };
     let statements = render(engine, &tables, &target);
     print::out(|out| Ok(out.write_all(statements.as_bytes())?))
+}
+
+/// Returns the names of the tables that have rows, `layer.name`.
+pub(crate) async fn filled(
+    config: &Config,
+    models: &[Model],
+) -> Result<BTreeSet<String>, BoxError> {
+    config.lake.open().check(Access::Read).await?;
+    let held = status::held(&config.lake, models, config.upkeep.small()).await?;
+    let with_rows = held.into_iter().filter(|held| held.rows > 0);
+    Ok(with_rows.map(|held| held.table).collect())
 }
 
 /// Returns the lake's root: `s3://…`, or an absolute path.

@@ -109,10 +109,7 @@ impl Job {
         let holder = format!("lake_ingest {:016x}", rand::random::<u64>());
         let offload_config = OffloadConfig {
             window_rows: config.window_rows,
-            purge_after_us: config.purge_after.map(|time| {
-                let micros = time.as_duration().as_micros();
-                i64::try_from(micros).unwrap_or(i64::MAX)
-            }),
+            purge_after_us: config.purge_after.map(upkeep::micros),
             ..OffloadConfig::new(holder)
         };
         let offload = Offload::new(source, &config.lake, offload_config, clock.clone());

@@ -7,14 +7,13 @@
 
 use std::path::Path;
 
-use lake::storage::Access;
 use lake_ddl::{Engine, Target, render};
 use lake_models::{Layer, Model, catalog};
 use service::{BoxError, Context};
 use tokio::process::Command;
 
 use crate::settings::{Config, SparkSettings};
-use crate::{ddl, job, print, status};
+use crate::{ddl, job, print};
 
 /// The program that runs the models.
 const PROGRAM: &str = include_str!("../../deploy/spark/models.py");
@@ -71,23 +70,31 @@ pub(crate) async fn run(
     Err(format!("{program} failed ({status}); what it printed says why").into())
 }
 
-/// Returns the statements that make raw's tables known: those that have rows.
+/// Returns the statements that make raw's tables known. One that nothing was ever sent for is empty, as it is to this
+/// process: it has no folder to look for partitions in.
 async fn tables(config: &Config, models: &[Model], root: &str) -> Result<String, BoxError> {
-    config.lake.open().check(Access::Read).await?;
-    let held = status::held(&config.lake, models, 0).await?;
+    let filled = ddl::filled(config, models).await?;
     let mut tables = catalog(models).await?;
-    tables.retain(|table| {
-        let has_rows = |held: &status::Held| held.table == table.full_name() && held.rows > 0;
-        table.layer == "raw" && held.iter().any(has_rows)
-    });
-    if tables.is_empty() {
+    tables.retain(|table| table.layer == "raw");
+    if !tables
+        .iter()
+        .any(|table| filled.contains(&table.full_name()))
+    {
         return Err("the lake has no rows yet; run lake_ingest offload".into());
     }
     let target = Target {
         root: root.to_owned(),
         prefix: String::new(),
     };
-    Ok(render(Engine::Spark, &tables, &target))
+    let known = tables.iter().map(|table| {
+        let statements = render(Engine::Spark, std::slice::from_ref(table), &target);
+        let is_filled = filled.contains(&table.full_name());
+        let lines = statements.split_inclusive('\n');
+        lines
+            .filter(|line| is_filled || !line.starts_with("MSCK"))
+            .collect::<String>()
+    });
+    Ok(known.collect())
 }
 
 fn write(folder: &Path, models: &[Model], tables: &str) -> Result<(), BoxError> {

@@ -1,7 +1,7 @@
 //! `ClickHouse`: tables of its own, and the statements that load them from the lake.
 //!
-//! Loading goes to a second table of the same form, which then takes the first one's place in one step: readers
-//! see the old content or the new, and running it twice does no harm.
+//! Loading goes to a second table, made as the columns are declared now, which then takes the first one's place in one
+//! step: readers see the old content and columns or the new, and running it twice does no harm.
 
 use lake::entities::FLEET_EVENT;
 use lake_models::Definition;
@@ -54,16 +54,8 @@ pub(crate) fn tables(tables: &[Definition], target: &Target) -> String {
         parts.push(format!("CREATE DATABASE IF NOT EXISTS `{name}`;\n"));
     }
     for table in tables {
-        let columns = in_files(table).chain(in_folders(table));
-        let columns: Vec<_> = columns.map(|one| column(table, one)).collect();
-        parts.push(format!(
-            "\nCREATE TABLE IF NOT EXISTS {} (\n{}\n)\nENGINE = MergeTree\nPARTITION BY {}\nORDER BY ({})\nCOMMENT {};\n",
-            name(table, target),
-            columns.join(",\n"),
-            partition(table),
-            order(table).join(", "),
-            quoted(&table.about),
-        ));
+        let if_new = format!("IF NOT EXISTS {}", name(table, target));
+        parts.push(format!("\n{}", create(table, &if_new)));
     }
     let events = tables
         .iter()
@@ -76,6 +68,18 @@ pub(crate) fn tables(tables: &[Definition], target: &Target) -> String {
         ));
     }
     parts.concat()
+}
+
+fn create(table: &Definition, name: &str) -> String {
+    let columns = in_files(table).chain(in_folders(table));
+    let columns: Vec<_> = columns.map(|one| column(table, one)).collect();
+    format!(
+        "CREATE TABLE {name} (\n{}\n)\nENGINE = MergeTree\nPARTITION BY {}\nORDER BY ({})\nCOMMENT {};\n",
+        columns.join(",\n"),
+        partition(table),
+        order(table).join(", "),
+        quoted(&table.about),
+    )
 }
 
 pub(crate) fn load(tables: &[Definition], target: &Target) -> String {
@@ -95,7 +99,8 @@ pub(crate) fn load(tables: &[Definition], target: &Target) -> String {
             "deltaLakeLocal"
         };
         parts.push(format!(
-            "DROP TABLE IF EXISTS {fresh};\nCREATE TABLE {fresh} AS {name};\nINSERT INTO {fresh} ({})\nSELECT {}\nFROM {function}({});\nEXCHANGE TABLES {name} AND {fresh};\nDROP TABLE {fresh};\n\n",
+            "DROP TABLE IF EXISTS {fresh};\n{}INSERT INTO {fresh} ({})\nSELECT {}\nFROM {function}({});\nEXCHANGE TABLES {name} AND {fresh};\nDROP TABLE {fresh};\n\n",
+            create(table, &fresh),
             names.join(", "),
             values.join(", "),
             quoted(&format!("{}/", target.location(table))),

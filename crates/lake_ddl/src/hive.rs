@@ -63,7 +63,7 @@ pub(crate) fn hive(tables: &[Definition], target: &Target) -> String {
     parts.concat()
 }
 
-/// Views of a session. The schema is stated, so that files are not opened to find it out and a column that
+/// Tables of a session, or of its metastore. The schema is stated, so that files are not opened to find it out and a column that
 /// older files lack reads as null.
 pub(crate) fn spark(tables: &[Definition], target: &Target) -> String {
     let mut parts = vec![databases_of(tables, target)];

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`Engine::Athena`] | external tables over the Delta logs | live files only |
 //! | [`Engine::Hive`] | external partitioned tables over the folders (Hive, Spark with a metastore) | Hive Parquet |
-//! | [`Engine::Spark`] | one view for each table, in the session | Hive Parquet |
+//! | [`Engine::Spark`] | one table for each, in the session's catalog | Hive Parquet |
 //! | [`Engine::DuckDb`] | one view for each table | Hive Parquet |
 //! | [`Engine::ClickHouse`] | tables of ClickHouse's own, and views of single kinds of event | loaded |
 //! | [`Engine::ClickHouseLoad`] | the statements that load those tables anew, each swapped in whole | Delta logs |

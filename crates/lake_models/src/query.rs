@@ -22,7 +22,7 @@ use store::LakeTable;
 
 use crate::declaration::Model;
 use crate::error::ModelError;
-use crate::session::{load, session};
+use crate::session::{load, raw_name, session};
 
 /// The answer to a query.
 #[derive(Debug, Clone)]
@@ -65,10 +65,7 @@ async fn tables(
     storage: &Arc<dyn Storage>,
     models: &[Model],
 ) -> Result<Tables, ModelError> {
-    let mut names: Vec<String> = LakeTable::ALL
-        .iter()
-        .map(|table| format!("raw.{}", table.as_str()))
-        .collect();
+    let mut names: Vec<String> = LakeTable::ALL.into_iter().map(raw_name).collect();
     names.extend(models.iter().map(Model::full_name));
     let mut tables: Tables = Vec::new();
     for name in names {

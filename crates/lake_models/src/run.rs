@@ -135,13 +135,8 @@ impl Runner {
         self.lease.acquire().await?;
         let mut summaries = Vec::new();
         let work = async {
-            let mut has_begun = false;
-            for table in LakeTable::ALL {
-                let raw = session::load(&self.storage, &session::raw_name(table)).await?;
-                has_begun |= raw.snapshot.exists();
-            }
             for model in models {
-                let summary = self.run_model(model, has_begun).await?;
+                let summary = self.run_model(model).await?;
                 done(&summary);
                 summaries.push(summary);
             }
@@ -152,7 +147,21 @@ impl Runner {
         outcome.map(|()| summaries)
     }
 
-    async fn run_model(&self, model: &Model, has_begun: bool) -> Result<ModelSummary, ModelError> {
+    /// Tells whether anything was ever offloaded, when the inputs at hand do not.
+    async fn has_begun(&self, inputs: &[Input<'_>]) -> Result<bool, ModelError> {
+        if inputs.iter().any(|input| input.loaded.snapshot.exists()) {
+            return Ok(true);
+        }
+        for table in LakeTable::ALL {
+            let raw = session::load(&self.storage, &session::raw_name(table)).await?;
+            if raw.snapshot.exists() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn run_model(&self, model: &Model) -> Result<ModelSummary, ModelError> {
         let begun = Instant::now();
         self.lease.renew().await?;
         let mut summary = ModelSummary {
@@ -178,7 +187,7 @@ impl Runner {
         let is_there = |input: &Input<'_>| {
             input.loaded.snapshot.exists() || session::raw(input.name).is_some()
         };
-        if !has_begun || !inputs.iter().all(is_there) {
+        if !inputs.iter().all(is_there) || !self.has_begun(&inputs).await? {
             summary.outcome = ModelOutcome::NoInput;
         } else if let Some(changed) = self.changed(model, &target.snapshot, &inputs).await? {
             summary.outcome = ModelOutcome::Ran;
@@ -339,6 +348,7 @@ impl Runner {
         };
         // On the version that was read, or not at all: what is replaced follows from what was live.
         let snapshot = &mut target.snapshot;
+        self.lease.renew().await?;
         target.table.commit_at(snapshot, &commit).await?;
         Ok(())
     }
@@ -350,6 +360,7 @@ impl Runner {
             grace_us: 0,
         };
         let (table, now) = (&target.table, self.clock.now());
+        self.lease.renew().await?;
         table.vacuum(&target.snapshot, rule, now).await?;
         Ok(())
     }

@@ -17,35 +17,13 @@ import math
 import statistics
 import sys
 from collections import defaultdict
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-MICRO = timedelta(microseconds=1)
+from compare import compare
+from instants import date, hour, micros
+
 WRONG = sys.argv[sys.argv.index("--wrong") + 1] if "--wrong" in sys.argv else None
 RADIUS_M = 6371000.0 if WRONG == "radius" else 6371008.8
-
-
-def micros(value):
-    """The instant as microseconds: of a text, or of an epoch number by its size."""
-    if value is None:
-        return None
-    if isinstance(value, (int, float)):
-        unit = 1e6 if value < 1e11 else 1e3 if value < 1e14 else 1
-        return round(value * unit)
-    try:
-        at = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ValueError:
-        return None
-    return (at - EPOCH) // MICRO
-
-
-def date(us):
-    return (EPOCH + us * MICRO).date().isoformat()
-
-
-def hour(us):
-    return us - us % 3_600_000_000
 
 
 def haversine_m(a, b):
@@ -433,45 +411,7 @@ def travel_times(steps, cell):
         }
 
 
-# --- comparing ---------------------------------------------------------------------------------------------------
-
-
-def lake_rows(folder):
-    import pyarrow as pa
-    import pyarrow.dataset as dataset
-
-    table = dataset.dataset(folder, format="parquet", partitioning="hive").to_table() if any(folder.glob("*=*")) else None
-    if table is None:
-        return []
-    for index, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            table = table.set_column(index, field.name, table[field.name].cast(pa.int64()))
-    return table.to_pylist()
-
-
-def equal(found, expected):
-    if isinstance(expected, float) and isinstance(found, float):
-        return abs(found - expected) <= 1e-9 * max(abs(expected), 1.0)
-    return found == expected
-
-
-def compare(lake, table, key, expected):
-    expected = list(expected)
-    wanted = {tuple(row[c] for c in key): row for row in expected}
-    if len(wanted) != len(expected):
-        sys.exit(f"{table}: {key} is no key of what is expected")
-    found = lake_rows(lake / table)
-    if len(found) != len(wanted):
-        sys.exit(f"{table}: {len(found)} rows, expected {len(wanted)}")
-    for row in found:
-        want = wanted.get(tuple(row[c] for c in key))
-        if want is None:
-            sys.exit(f"{table}: {row} is not expected")
-        for column, value in want.items():
-            if not equal(row[column], value):
-                sys.exit(f"{table} {row}: {column} is {row[column]!r}, expected {value!r}")
-    columns = len(expected[0]) if expected else 0
-    print(f"{table}: {len(found)} rows agree in {columns} columns")
+# --- every table -------------------------------------------------------------------------------------------------
 
 
 def check(lake, path, received):

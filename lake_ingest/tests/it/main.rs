@@ -4,6 +4,7 @@
 
 mod background;
 mod bucket;
+mod engines;
 mod kill;
 #[cfg(feature = "mongodb")]
 mod mongodb;

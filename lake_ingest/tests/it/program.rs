@@ -15,7 +15,7 @@ pub(crate) fn lake_ingest(data: &Path) -> Command {
     command
 }
 
-fn run(data: &Path, arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(data: &Path, arguments: &[&str]) -> (i32, String, String) {
     let Output {
         status,
         stdout,

@@ -27,7 +27,8 @@ impl MongoStore {
     ///
     /// # Errors
     /// `Unavailable` when no server answers in time or it refuses the credentials; `Data` when the database
-    /// has a schema of an unknown version or an index of ours differs; `Invalid` when the URI is none.
+    /// has a schema of an unknown version or an index of ours differs; `Invalid` when the URI is none or names
+    /// files of certificates that cannot be used.
     pub async fn open(options: &Options) -> Result<Self, StoreError> {
         Self::open_with(options, Tuning::default()).await
     }
@@ -63,7 +64,11 @@ async fn open(options: &Options, tuning: Tuning) -> Outcome<MongoStore> {
     let database = named
         .or_else(|| client_options.default_database.clone())
         .unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
-    let client = Client::with_options(client_options)?;
+    // Reads the files of certificates that the URI names.
+    let client = Client::with_options(client_options).map_err(|error| {
+        let what = format!("the MongoDB URI cannot be used: {}", error.kind);
+        Failure::new(ErrorKind::Invalid, what)
+    })?;
     let bulk = wire_version(&client).await? >= BULK_WRITE_WIRE_VERSION;
     let store = Store::new(client, &database, bulk, tuning);
     schema::prepare(&store, options.ttl).await?;

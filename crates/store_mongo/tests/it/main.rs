@@ -3,6 +3,7 @@
 
 mod commands;
 mod conformance;
+mod connect;
 mod ids;
 mod kill;
 mod lake;

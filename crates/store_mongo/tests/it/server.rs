@@ -1,5 +1,6 @@
 //! The server the tests run against: `MONGODB_URI` when it is set, else a `SecantusDB` of this test binary.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +12,7 @@ use mongodb::{Client, Database};
 use store_mongo::tuning::Tuning;
 use store_mongo::{MongoStore, Options};
 
-fn report_skip(test: &str, reason: &str) {
+pub(crate) fn report_skip(test: &str, reason: &str) {
     // Past the test harness's capture, so that it is seen whether the test passes or not.
     let line = format!("SKIPPED store_mongo::{test}: {reason}\n");
     drop(std::io::stderr().write_all(line.as_bytes()));
@@ -42,8 +43,17 @@ impl Server {
     /// Starts a server on a folder, on this port or any.
     pub(crate) fn start(storage: &Path, port: u16, durability: Durability) -> Option<Self> {
         let sync = (durability == Durability::Journal).then_some("--sync-on-commit");
+        Self::start_with(storage, port, sync.as_slice())
+    }
+
+    /// Starts a server with flags of its own.
+    pub(crate) fn start_with(
+        storage: &Path,
+        port: u16,
+        flags: &[impl AsRef<OsStr>],
+    ) -> Option<Self> {
         let mut child = Command::new(program()?)
-            .args(sync)
+            .args(flags)
             .args(["--log-file-max", "64MB", "--cache-size", "256M"])
             .args(["--port", &port.to_string(), "--storage-path"])
             .arg(storage)

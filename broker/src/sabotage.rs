@@ -13,6 +13,26 @@ pub(crate) enum Step {
     Bound,
     /// Who is far behind waits for its turn.
     ReplayTurn,
+    /// The journal learns of a retained message that is about to be sent with QoS 2.
+    Kept,
+    /// The end of a subscription is durable before its UNSUBACK.
+    Unsubscribed,
+    /// A subscription that has ended goes when what was begun is completed.
+    Completed,
+    /// The journal learns of a will before the CONNACK.
+    WillHeld,
+    /// The journal learns that a will is void.
+    WillDropped,
+    /// A will is void when its client is back in time.
+    WillVoid,
+    /// What has expired is not sent.
+    Expired,
+    /// What is sent says how long it still has.
+    ExpiryLeft,
+    /// A topic alias that is set again stands for the new topic.
+    AliasSet,
+    /// A topic goes with an alias the client is yet to learn.
+    AliasTold,
 }
 
 #[cfg(not(test))]

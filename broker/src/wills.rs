@@ -6,7 +6,7 @@
 //! over. It goes out at least once: a kill between its record and the journal lets it go out again. Bound: one per
 //! client.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::connection::{Front, publish_will};
 use crate::protocol::control::Will;
+use crate::sabotage::{Step, leaves_out};
 
 /// How often it is looked what is due.
 const PACE: Duration = Duration::from_millis(100);
@@ -26,7 +27,7 @@ const PACE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Wills {
     state: Store,
-    waiting: Mutex<HashMap<Arc<str>, Waiting>>,
+    waiting: Mutex<BTreeMap<Arc<str>, Waiting>>,
 }
 
 #[derive(Debug)]
@@ -38,7 +39,7 @@ struct Waiting {
 impl Wills {
     /// Takes up those that waited when the process before ended.
     pub(crate) fn new(state: &Store) -> Self {
-        let (now, mut waiting) = (Instant::now(), HashMap::new());
+        let (now, mut waiting) = (Instant::now(), BTreeMap::new());
         for (client_id, value) in state.wills() {
             if let Some(will) = from_value(&value) {
                 let due = now + Duration::from_secs(will.delay.into());
@@ -68,11 +69,17 @@ impl Wills {
             delay: seconds,
             ..will.clone()
         });
+        if leaves_out(Step::WillHeld) {
+            return self.state.change(client_id, &[]);
+        }
         self.state.change(client_id, &[Change::Will(Some(value))])
     }
 
     /// Notes that the will of a client was published, or is void; the commit resolves when that is durable.
     pub(crate) fn drop_of(&self, client_id: &str) -> Option<Commit> {
+        if leaves_out(Step::WillDropped) {
+            return None;
+        }
         self.note(client_id, None)
     }
 
@@ -125,7 +132,7 @@ impl Wills {
             .ok()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -20,6 +20,7 @@ use crate::protocol::control::{self, Connect, ConnectError};
 use crate::protocol::frame::{Split, split};
 use crate::protocol::v5::answers::{self, Accepted};
 use crate::retained::Retained;
+use crate::sabotage::{Step, leaves_out};
 use crate::session::{self, Session, delivery::Delivery, window::Origin};
 use crate::share::Shares;
 use crate::takeover::Claim;
@@ -178,7 +179,8 @@ pub(super) async fn admit(
 /// Deals with the will of an earlier connection: it is for nothing when its session goes on, and due when that `ends`.
 async fn settle_will(front: &Front, client_id: &str, ends: bool) -> Result<(), ConnectError> {
     if let Some((will, is_due)) = front.wills.take(client_id) {
-        if (ends || is_due) && !publish_will(front, client_id, will).await {
+        let goes = ends || is_due || leaves_out(Step::WillVoid);
+        if goes && !publish_will(front, client_id, will).await {
             return Err(ConnectError::Unavailable);
         }
         drop(front.wills.drop_of(client_id));

@@ -241,6 +241,7 @@ impl Outbound {
         let group = message.group.into();
         let change = match (message.origin, self.takes.durable) {
             (Origin::Session { seq }, true) => Change::Sent { id, seq, group },
+            (Origin::Retained { .. }, true) if leaves_out(Step::Kept) => return,
             (Origin::Retained { seq }, true) => Change::Kept {
                 id,
                 seq,
@@ -370,7 +371,11 @@ impl Outbound {
     fn left_of(&self, seconds: u32, received_us: i64) -> Option<u32> {
         let waited_us = self.takes.clock.now().as_micros() - received_us;
         let waited = u32::try_from(waited_us.max(0) / SECOND_US).unwrap_or(u32::MAX);
-        seconds.checked_sub(waited).filter(|left| *left > 0)
+        if leaves_out(Step::ExpiryLeft) {
+            return (waited < seconds).then_some(seconds);
+        }
+        let left = seconds.checked_sub(waited).filter(|left| *left > 0);
+        left.or(leaves_out(Step::Expired).then_some(LAST_SECOND))
     }
 
     /// Returns the alias a topic has or may have.
@@ -385,7 +390,11 @@ impl Outbound {
         let next = u16::try_from(self.aliases.len() + 1).ok()?;
         NonZeroU16::new(next)
             .filter(|_| self.aliases.len() < most)
-            .map(Alias::New)
+            .map(if leaves_out(Step::AliasTold) {
+                Alias::Known
+            } else {
+                Alias::New
+            })
     }
 
     /// Returns the number of messages sent since the last call.

@@ -18,6 +18,7 @@ use super::window::Origin;
 use super::{Options, Session, Subscription};
 use crate::connection::outbound::{Message, Outbound, Sent};
 use crate::protocol::filter_index::FilterIndex;
+use crate::sabotage::{Step, leaves_out};
 
 /// The delivery to one connected client with a persistent session.
 #[derive(Debug)]
@@ -178,6 +179,9 @@ impl Delivery {
         let begun = self.place.max(self.unsent);
         self.session.unsubscribe(filters, begun);
         self.subscriptions_changed();
+        if leaves_out(Step::Unsubscribed) {
+            return Ok(());
+        }
         self.session.put_durable(&self.log).await
     }
 
@@ -310,7 +314,7 @@ impl Delivery {
     pub(crate) fn keep_place(&mut self) {
         let place = self.ledger.lowest().unwrap_or(self.place);
         self.session.move_to(&self.log, place);
-        if self.has_ended && self.session.drop_completed() {
+        if self.has_ended && !leaves_out(Step::Completed) && self.session.drop_completed() {
             self.session.put(&self.log);
             self.has_ended = self
                 .session

@@ -30,6 +30,12 @@ impl Link {
         self.outgoing.extend(bytes);
     }
 
+    /// Tells whether all that was said is on its way.
+    #[cfg(test)]
+    pub(super) fn is_said(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
     /// Moves up to so many bytes to the broker; returns what was moved.
     pub(super) fn push(&mut self, most: usize) -> Vec<u8> {
         let bytes: Vec<u8> = self.outgoing.iter().take(most).copied().collect();

@@ -225,6 +225,16 @@ impl Node {
         Ok(())
     }
 
+    /// Tells whether the session of a client holds the log.
+    pub(super) fn pins(&self, client_id: &str) -> bool {
+        let cursor = self
+            .front
+            .log
+            .cursors()
+            .get(&format!("session/{client_id}"));
+        cursor.is_some_and(|cursor| cursor.pins)
+    }
+
     /// Appends records behind the broker's back, and lets them be durable.
     pub(super) fn append(&mut self, batch: RecordBatch, random: &mut Random) -> Result<(), String> {
         let log = self.front.log.clone();

@@ -1,8 +1,12 @@
 //! The worlds of seeds: publishers, consumers, what goes wrong, and what must hold all the same.
 
 mod client;
+mod consumer;
 mod faults;
 mod judge;
+mod message;
+mod mortal;
+mod publisher;
 mod world;
 
 use std::num::NonZero;
@@ -157,7 +161,28 @@ fn an_acknowledgement_before_the_commit_is_noticed() {
     must_notice(Sabotage::AckBeforeCommit);
 }
 
-#[test]
-fn a_receipt_that_is_not_journaled_is_noticed() {
-    must_notice(Sabotage::Omit(Step::Receipt));
+/// Leaves a step of the broker out, which is to be noticed.
+macro_rules! noticed {
+    ($($name:ident: $step:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                must_notice(Sabotage::Omit(Step::$step));
+            }
+        )*
+    };
+}
+
+noticed! {
+    a_receipt_that_is_not_journaled_is_noticed: Receipt;
+    a_retained_message_on_its_way_that_is_not_journaled_is_noticed: Kept;
+    an_end_of_a_subscription_that_is_not_durable_is_noticed: Unsubscribed;
+    an_ended_subscription_that_stays_is_noticed: Completed;
+    a_will_that_is_not_journaled_is_noticed: WillHeld;
+    a_void_will_in_the_journal_is_noticed: WillDropped;
+    a_will_of_who_came_back_is_noticed: WillVoid;
+    an_expired_message_is_noticed: Expired;
+    an_expiry_that_is_not_counted_down_is_noticed: ExpiryLeft;
+    an_alias_that_keeps_its_first_topic_is_noticed: AliasSet;
+    an_alias_that_the_client_does_not_know_is_noticed: AliasTold;
 }

@@ -117,12 +117,13 @@ async fn catch_up() -> Result<(u16, usize), String> {
         }
         let message = Message {
             qos: 1,
-            retain: false,
             id: came % 1000 + 1,
+            topic: "live".to_owned(),
             payload: b"now".to_vec(),
+            ..Message::default()
         };
         // Its own acknowledgement, and itself.
-        live.say(&wire::publish(Version::V311, "live", false, &message));
+        live.say(&wire::publish(Version::V311, &message));
         late.push(usize::MAX);
         let mut heard = Vec::new();
         while messages(&heard) == 0 {

@@ -16,7 +16,7 @@ use crate::kill::{BufferedAcks, Process};
 const STRACE: [&str; 5] = ["strace", "-D", "-f", "-o", "/dev/null"];
 
 /// Tells whether calls can be made to fail here, or reports `test` as skipped.
-fn can_inject(test: &str) -> bool {
+pub(crate) fn can_inject(test: &str) -> bool {
     let tried = Command::new(STRACE[0])
         .args(&STRACE[1..])
         .args(["-e", "inject=fdatasync:error=EIO", "true"])
@@ -38,14 +38,14 @@ fn start(dir: &Path, trace: &str, inject: &str) -> Process {
     Process::start_under(&wrapper, dir, &[], said)
 }
 
-async fn subscribe(broker: &Process) {
+pub(crate) async fn subscribe(broker: &Process) {
     let (mut subscriber, _) = Client::connect(broker.addr, "s", false).await;
     assert_eq!(subscriber.subscribe(&[("t", 1)]).await, [1]);
     subscriber.disconnect().await;
 }
 
 /// Publishes one by one until the connection ends, or all is acknowledged; returns what was.
-async fn publish_up_to(broker: &Process, last: u16) -> HashSet<u16> {
+pub(crate) async fn publish_up_to(broker: &Process, last: u16) -> HashSet<u16> {
     let (publisher, _) = Client::connect(broker.addr, "p", true).await;
     let (read, mut write) = publisher.into_stream().into_split();
     let mut read = BufferedAcks::new(read);
@@ -62,7 +62,7 @@ async fn publish_up_to(broker: &Process, last: u16) -> HashSet<u16> {
 }
 
 /// Starts the broker on the same data and a sound disk, and wants all that was acknowledged from it.
-async fn expect_all(dir: &Path, mut acknowledged: HashSet<u16>) {
+pub(crate) async fn expect_all(dir: &Path, mut acknowledged: HashSet<u16>) {
     let broker = Process::start(dir, &[]);
     let (mut subscriber, present) = Client::connect(broker.addr, "s", false).await;
     assert!(present, "the session survives");

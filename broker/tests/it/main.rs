@@ -29,6 +29,7 @@ mod mqtt5_sessions;
 mod protocol;
 mod publish;
 mod replay;
+mod router;
 mod rules;
 mod sessions;
 mod share;

@@ -2,7 +2,8 @@
 
 use ingest_log::sim::{Crash, SimDisk};
 
-use super::world::World;
+use super::client::Client;
+use super::world::{FICKLE, KEEPS, World};
 use crate::simulation::wire::DISCONNECT;
 
 impl World {
@@ -82,7 +83,11 @@ impl World {
     /// Ends a connection in one of the ways there are.
     pub(super) fn part(&mut self, who: usize) {
         let now_ms = self.now_ms;
+        let is_mortal = self.clients[who].mortal().is_some();
+        // Of a new session, or of a will, something that comes late could not be told apart.
+        let comes_late = !is_mortal && self.clients[who].name != KEEPS;
         match self.random.below(4) {
+            0 | 3 if is_mortal => self.clients[who].say_goodbye(),
             0 => {
                 if let Some(link) = &mut self.clients[who].link {
                     link.say(&DISCONNECT);
@@ -90,11 +95,38 @@ impl World {
                 }
                 self.clients[who].leave(now_ms);
             }
-            1 | 2 => drop(self.clients[who].leave(now_ms)),
-            _ => {
+            3 if comes_late => {
                 let left = self.clients[who].leave(now_ms);
                 self.ghosts.extend(left.map(|link| (who, link)));
             }
+            _ => drop(self.clients[who].leave(now_ms)),
+        }
+    }
+
+    /// Ends a connection of a client with a will.
+    pub(super) fn die(&mut self, who: usize) {
+        let is_mortal = |client: &Client| client.mortal().is_some() && client.connected;
+        let who = self.next(who, is_mortal);
+        if is_mortal(&self.clients[who]) {
+            self.part(who);
+        }
+    }
+
+    /// A client that keeps retained messages begins a new session.
+    pub(super) fn begin_anew(&mut self) {
+        let now_ms = self.now_ms;
+        let mut clients = self.clients.iter_mut();
+        if let Some(client) = clients.find(|client| client.name == KEEPS) {
+            client.leave(now_ms);
+            client.clean = true;
+        }
+    }
+
+    /// A client subscribes, or gives its subscription up.
+    pub(super) fn change_mind(&mut self) {
+        let mut clients = self.clients.iter_mut();
+        if let Some(client) = clients.find(|client| client.name == FICKLE) {
+            client.change_mind();
         }
     }
 

@@ -8,8 +8,12 @@ use std::time::Duration;
 use ingest_log::sim::{Crash, Random, SimDisk};
 use service::{Clock, HumanDuration, ManualClock};
 
-use super::client::{Client, Consumer, PUBLISHERS, Publisher, Role};
+use super::client::{Client, Role};
+use super::consumer::{self, Consumer};
 use super::judge;
+use super::message::{Kind, PUBLISHERS};
+use super::mortal::Mortal;
+use super::publisher::Publisher;
 use super::{Sabotage, Tally};
 use crate::Settings;
 use crate::protocol::Version;
@@ -19,6 +23,12 @@ use crate::simulation::wire::{self, NEVER, Packet};
 
 /// Rounds in which all must come to its end once nothing goes wrong any more.
 const MOST_ROUNDS: usize = 4_000;
+/// The client that subscribes and unsubscribes.
+pub(super) const FICKLE: &str = "fickle";
+/// The client that begins new sessions to get what is retained.
+pub(super) const KEEPS: &str = "keeps";
+/// Longer than any will waits.
+const WILLS_MS: u64 = 2_500;
 /// Rounds after that, in which nothing may come twice.
 const MORE_ROUNDS: usize = 20;
 
@@ -132,13 +142,16 @@ impl World {
             1_970..1_975 => self.crash(),
             1_975..1_977 => self.stop().await?,
             1_977..1_981 => judge::visit(self).await?,
+            1_981..1_987 => self.change_mind(),
+            1_987..1_990 => self.begin_anew(),
+            1_990..1_996 => self.die(who),
             _ => self.swap_pipe(),
         }
         Ok(())
     }
 
     /// Returns the first client from `who` on, in the circle, that is as wanted, or `who`.
-    fn next(&self, who: usize, wanted: impl Fn(&Client) -> bool) -> usize {
+    pub(super) fn next(&self, who: usize, wanted: impl Fn(&Client) -> bool) -> usize {
         let count = self.clients.len();
         let mut circle = (who..who + count).map(|at| at % count);
         circle.find(|at| wanted(&self.clients[*at])).unwrap_or(who)
@@ -179,6 +192,11 @@ impl World {
         }
         self.note(end);
         Ok(())
+    }
+
+    /// Tells whether the session of a client keeps the log from going on.
+    pub(super) fn holds_log(&self, client_id: &str) -> bool {
+        self.node.as_ref().is_some_and(|node| node.pins(client_id))
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -282,11 +300,13 @@ impl World {
                 1
             };
             // MQTT keeps the order of a topic for one QoS at a time, so what is retained has the same always.
-            match self.random.below(5) {
-                0 if client.expiry > 0 => client.publish(2 - u8::from(who == 0), true),
-                0 => client.publish(1, true),
-                _ => client.publish(qos, false),
-            }
+            let (qos, kind) = match self.random.below(6) {
+                0 if client.expiry > 0 => (2 - u8::from(who == 0), Kind::Retained),
+                0 => (1, Kind::Retained),
+                1 if client.version == Version::V5 => (1, Kind::Fleeting),
+                _ => (qos, Kind::Plain),
+            };
+            client.publish(qos, kind, self.now_ms);
         }
     }
 
@@ -308,6 +328,7 @@ impl World {
         };
         link.pull(most);
         let version = self.clients[who].version;
+        let mut was_told = false;
         while let Some(link) = &mut self.clients[who].link
             && let Some(packet) = wire::take(version, &mut link.incoming)?
         {
@@ -315,21 +336,33 @@ impl World {
             if self.says {
                 println!("{now_ms} ms: {} < {packet:?}", self.clients[who].name);
             }
-            if let Packet::Connack { present, reason: 0 } = packet {
+            if let Packet::Connack {
+                present, reason: 0, ..
+            } = packet
+            {
                 self.judge_presence(who, present)?;
             }
             let client = &mut self.clients[who];
-            let taken = client.take(&packet, last);
-            if matches!(packet, Packet::Connack { reason: 0, .. }) {
-                client.accepted_ms = client.asked_ms;
+            let mut taken = client.take(&packet, last, now_ms);
+            match &packet {
+                Packet::Connack { reason: 0, .. } => client.accepted_ms = client.asked_ms,
+                Packet::Publish(message) => {
+                    taken = taken.and_then(|()| judge::expiry(self, &self.clients[who], message));
+                }
+                Packet::Disconnect => was_told = true,
+                _ => {}
             }
             taken.map_err(|violation| format!("{}: {violation}", self.clients[who].name))?;
         }
-        if self.clients[who]
-            .link
-            .as_ref()
-            .is_some_and(|link| link.ended)
-        {
+        let link = self.clients[who].link.as_ref();
+        if link.is_some_and(|link| link.ended) {
+            let is_well = self
+                .node
+                .as_ref()
+                .is_some_and(|node| node.failure().is_none());
+            if is_well && !was_told && !self.disk.is_off() {
+                self.clients[who].closed();
+            }
             self.clients[who].leave(now_ms);
         }
         Ok(())
@@ -344,15 +377,16 @@ impl World {
             accepted_ms,
             left_ms,
             asked_ms,
+            clean,
             ..
         } = &self.clients[who];
         let lasts_ms = u64::from(*expiry) * 1_000;
-        let must = *known && (*expiry == NEVER || self.now_ms < accepted_ms + lasts_ms);
+        let must = *known && !*clean && (*expiry == NEVER || self.now_ms < accepted_ms + lasts_ms);
         let haunted = self.ghosts.iter().any(|(whose, _)| *whose == who);
         // A second for the broker to notice that the client is gone.
         let since_ms = self.started_ms.max(*left_ms);
         let may = !haunted && *asked_ms > since_ms + lasts_ms + 1_000;
-        if *expiry == 0 && present || *expiry > 0 && must && !present {
+        if (*expiry == 0 || *clean) && present || *expiry > 0 && must && !present {
             return Err(format!("{name}: present {present}, expiry {expiry}"));
         }
         if *known && *expiry != NEVER && may && present {
@@ -370,7 +404,10 @@ impl World {
         let mut done = None;
         for round in 0..MOST_ROUNDS {
             for who in 0..self.clients.len() {
-                self.connect(who);
+                // Who does not come back has its will published.
+                if self.clients[who].mortal().is_none() {
+                    self.connect(who);
+                }
                 self.push(who);
                 self.run()?;
                 self.pull(who)?;
@@ -379,7 +416,7 @@ impl World {
                 }
             }
             self.turn()?;
-            self.advance(5).await?;
+            self.advance(if round == 0 { WILLS_MS } else { 5 }).await?;
             if let Some(reason) = self.node.as_ref().and_then(Node::failure) {
                 return Err(format!("the broker failed by itself: {reason}"));
             }
@@ -394,6 +431,7 @@ impl World {
             return Err(lacks);
         }
         judge::once(self)?;
+        judge::void(self)?;
         judge::visit(self).await?;
         self.tally.messages += self.last().iter().sum::<u64>();
         let (end, ms) = (self.node.as_ref().map(Node::end), self.now_ms);
@@ -415,10 +453,7 @@ fn clients(random: &mut Random) -> Vec<Client> {
         .map(|index| {
             // The last one keeps nothing and publishes with QoS 1 only.
             let expiry = if index + 1 < PUBLISHERS { NEVER } else { 0 };
-            let role = Role::Publisher(Publisher {
-                index,
-                ..Publisher::default()
-            });
+            let role = Role::Publisher(Publisher::new(index));
             Client::new(&format!("p{index}"), version(random), expiry, role)
         })
         .collect();
@@ -432,15 +467,29 @@ fn clients(random: &mut Random) -> Vec<Client> {
         };
         clients.push(Client::new(name, version, expiry, role));
     };
-    consumer("once", NEVER, "t/#", 2);
-    consumer("least", NEVER, "t/#", 1);
-    consumer("some", NEVER, "t/+", 1);
-    consumer("short", 3, "t/#", 1);
+    consumer("once", NEVER, consumer::ALL, 2);
+    consumer("least", NEVER, consumer::ALL, 1);
+    consumer("some", NEVER, consumer::PLAIN, 1);
+    consumer("short", 3, consumer::ALL, 1);
     consumer("m0", NEVER, "$share/g/t/#", 1);
     consumer("m1", NEVER, "$share/g/t/#", 1);
     consumer("m2", 0, "$share/g/t/#", 1);
     consumer("e0", NEVER, "$share/e/t/#", 2);
     consumer("e1", NEVER, "$share/e/t/#", 2);
+    consumer(FICKLE, NEVER, consumer::PLAIN, 1);
+    consumer("fleeting", NEVER, consumer::FLEETING, 1);
+    consumer("wills", NEVER, consumer::WILLS, 1);
+    let role = Role::Consumer(Consumer::new(consumer::RETAINED, 2));
+    clients.push(Client::new(KEEPS, Version::V5, NEVER, role));
+    let wills = [
+        (Version::V311, 0, 0),
+        (Version::V5, NEVER, 0),
+        (Version::V5, NEVER, 2),
+    ];
+    for (index, (version, expiry, delay)) in wills.into_iter().enumerate() {
+        let role = Role::Mortal(Mortal::new(index, delay));
+        clients.push(Client::new(&format!("n{index}"), version, expiry, role));
+    }
     for client in &mut clients {
         client.pace = [1, 1, 1, 4, 30][random.below(5)];
     }

@@ -42,6 +42,24 @@ check_compose() {
   echo "deploy: compose $("$compose" version --short) checked"
 }
 
+# left_out IGNORE: files that programs take in while they are built and that IGNORE keeps out of the build context.
+left_out() {
+  local source path
+  grep -roE 'include_(str|bytes)!\("[^"]+"' api broker crates lake_ingest publisher subscriber --include='*.rs' |
+    grep -vE '^[^:]*/(tests|examples|target)/' | sed -E 's/:include_(str|bytes)!\("/ /; s/"$//' |
+    while read -r source path; do
+      path=$(realpath --canonicalize-missing --relative-to=. "$(dirname "$source")/$path")
+      grep -qxF -e "!${path%%/*}" -e "!$path" "$1" || echo "$path"
+    done
+}
+
+check_context() {
+  local missing
+  missing=$(left_out .dockerignore)
+  [ -z "$missing" ] || wrong ".dockerignore keeps out what the programs are built from: $missing"
+  [ -n "$(left_out <(grep -v '^!deploy' .dockerignore))" ] || wrong "a file left out of the build context is not noticed"
+}
+
 check_dockerfiles() {
   local hadolint=.venv/bin/hadolint
   if [ ! -x "$hadolint" ]; then
@@ -102,6 +120,7 @@ check_metric_names() {
 }
 
 check_compose
+check_context
 check_dockerfiles
 check_prometheus
 check_dashboards

@@ -1,6 +1,10 @@
 //! The offload's side: proven sequences, windows, purge and leases.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use async_trait::async_trait;
+use model::DelivererId;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use store::{
     LakeSource, LakeTable, StoreError, Stored, StoredFleetEvent, StoredPosition, StoredReject,
@@ -32,13 +36,16 @@ impl LakeSource for SqliteStore {
         to: u64,
         limit: usize,
     ) -> Result<Vec<StoredPosition>, StoreError> {
-        let read = |row: &Row<'_>| {
-            Ok(Stored {
-                writer_seq: rows::seq(row, rows::POSITION_SEQ)?,
-                row: rows::position(row)?,
+        if writer_id != self.inner.writer_id {
+            return Ok(Vec::new());
+        }
+        self.inner
+            .readers
+            .on_a_blocking_thread("scan", move |on| {
+                // In one transaction, so that the ids are those of the rows.
+                let on = on.unchecked_transaction()?;
+                scan_positions(&on, [after, to, limit as u64].map(clamped))
             })
-        };
-        self.scan(writer_id, sql::SCAN_POSITIONS, after, to, limit, read)
             .await
     }
 
@@ -180,6 +187,39 @@ impl SqliteStore {
             })
             .await
     }
+}
+
+fn scan_positions(on: &Connection, bounds: [i64; 3]) -> Outcome<Vec<StoredPosition>> {
+    let mut scan = on.prepare_cached(sql::SCAN_POSITIONS)?;
+    let mut get_order = on.prepare_cached(sql::GET_ORDER_ID)?;
+    let mut get_deliverer = on.prepare_cached(sql::GET_DELIVERER_ID)?;
+    let (mut orders, mut deliverers) = (HashMap::new(), HashMap::new());
+    let mut found = Vec::new();
+    let mut rows = scan.query(bounds)?;
+    while let Some(row) = rows.next()? {
+        let order: i64 = row.get(0)?;
+        // Zero, where there is none, has no row.
+        let order_id = match orders.entry(order) {
+            Entry::Occupied(known) => Option::clone(known.get()),
+            Entry::Vacant(new) => {
+                let id = get_order.query_row([order], rows::order_id_alone);
+                new.insert(id.optional()?).clone()
+            }
+        };
+        let deliverer: i64 = row.get(1)?;
+        let deliverer_id = match deliverers.entry(deliverer) {
+            Entry::Occupied(known) => DelivererId::clone(known.get()),
+            Entry::Vacant(new) => {
+                let id = get_deliverer.query_row([deliverer], rows::deliverer_id_alone);
+                new.insert(id?).clone()
+            }
+        };
+        found.push(Stored {
+            writer_seq: rows::seq(row, rows::POSITION_SEQ)?,
+            row: rows::position_of(row, order_id, deliverer_id)?,
+        });
+    }
+    Ok(found)
 }
 
 fn clamped(value: u64) -> i64 {

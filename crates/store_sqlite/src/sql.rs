@@ -226,15 +226,6 @@ pub(crate) const GET_LAST_OF_DELIVERER: &str = concat!(
     WHERE d.deliverer_id = ?1 AND d.event_us IS NOT NULL"
 );
 
-/// Positions with the names of their ids; CROSS JOIN keeps `positions` the outer loop.
-macro_rules! from_positions {
-    () => {
-        " FROM positions p \
-        CROSS JOIN last_by_deliverer d ON d.deliverer_ref = p.deliverer_ref \
-        LEFT JOIN last_positions o ON o.order_ref = p.order_ref "
-    };
-}
-
 pub(crate) const RANGE_OF_ORDER: &str =
     "SELECT order_ref, first_segment, last_segment FROM last_positions WHERE order_id = ?1";
 pub(crate) const RANGE_OF_DELIVERER: &str = "SELECT deliverer_ref, first_segment, last_segment \
@@ -294,13 +285,13 @@ pub(crate) const CURSOR: &str = "SELECT next FROM cursors WHERE source = ?1";
 pub(crate) const MOVE_CURSOR: &str = "INSERT INTO cursors VALUES (?1, ?2) \
     ON CONFLICT DO UPDATE SET next = max(next, excluded.next)";
 
-pub(crate) const SCAN_POSITIONS: &str = concat!(
-    "SELECT ",
-    position_columns!("p"),
-    ", p.seq",
-    from_positions!(),
-    "WHERE p.seq > ?1 AND p.seq <= ?2 ORDER BY p.seq LIMIT ?3"
-);
+/// As [`crate::rows::position_of`] reads it, after the numbers of the ids, which are looked up once for many rows.
+pub(crate) const SCAN_POSITIONS: &str = "SELECT order_ref, deliverer_ref, event_us, discriminator, \
+    received_us, lat, lon, delivery_state, speed_mps, heading_deg, accuracy_m, altitude_m, battery, \
+    source, seq FROM positions WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
+pub(crate) const GET_ORDER_ID: &str = "SELECT order_id FROM last_positions WHERE order_ref = ?1";
+pub(crate) const GET_DELIVERER_ID: &str =
+    "SELECT deliverer_id FROM last_by_deliverer WHERE deliverer_ref = ?1";
 pub(crate) const SCAN_FLEET_EVENTS: &str = "SELECT organization_id, subject, action, entity_id, \
     at_us, received_us, data, seq FROM fleet_events \
     WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use arrow::datatypes::Field;
-use store::{Window, WindowState, WriterProgress};
+use store::{Stored, Window, WindowState, WriterProgress};
 
 use super::{Offload, OnProgress, Progress, Step, TableSummary};
 use crate::delta::{Add, Commit, Committed, Snapshot, Table};
@@ -74,6 +74,54 @@ pub(super) struct RawTable<R: 'static> {
     pub(super) schema: TableSchema,
     pub(super) delta: Table,
     pub(super) snapshot: Snapshot,
+}
+
+/// Rows read at once, up to a sequence.
+struct Page<R> {
+    to: u64,
+    rows: Vec<Stored<R>>,
+}
+
+/// A window on its way into files.
+struct Filling<R: 'static> {
+    chunk: Chunk<R>,
+    /// The sequence the chunk's rows follow; it names their files.
+    after: u64,
+    window: Window,
+    chunk_bytes: usize,
+}
+
+impl<R: LakeRow> Filling<R> {
+    /// Adds pages, on a thread where that may take its time; a chunk that is full, or the window's last, becomes files.
+    async fn add(
+        mut self,
+        pages: [Page<R>; 2],
+    ) -> Result<(Self, Vec<(PartName, EncodedFile)>), LakeError> {
+        let adding = tokio::task::spawn_blocking(move || {
+            let mut files = Vec::new();
+            for page in pages {
+                // A window's last page may be followed by an empty one.
+                if page.to == self.after {
+                    continue;
+                }
+                self.chunk.push(&self.window.writer_id, &page.rows)?;
+                let full = self.chunk.bytes() >= self.chunk_bytes
+                    || self.chunk.rows() >= MAX_CHUNK_ROWS
+                    || page.to == self.window.to;
+                if full {
+                    let part = PartName {
+                        writer_id: self.window.writer_id.clone(),
+                        after: std::mem::replace(&mut self.after, page.to),
+                        to: page.to,
+                    };
+                    let chunk = std::mem::replace(&mut self.chunk, Chunk::new(R::entity()));
+                    files.extend(chunk.finish()?.into_iter().map(|file| (part.clone(), file)));
+                }
+            }
+            Ok((self, files))
+        });
+        adding.await?
+    }
 }
 
 /// The application transaction of a writer's windows in a table.
@@ -232,44 +280,57 @@ impl Offload {
         progress: &mut Tracker<'_>,
     ) -> Result<(Vec<Add>, u64), LakeError> {
         let (mut adds, mut rows) = (Vec::new(), 0);
-        let mut chunk = Chunk::new(table.entity);
-        // The chunk's files are named by the sequences between these.
-        let (mut chunk_after, mut reached) = (window.after, window.after);
+        let mut filling = Filling {
+            chunk: Chunk::new(table.entity),
+            after: window.after,
+            window: window.clone(),
+            chunk_bytes: self.config.chunk_bytes,
+        };
+        let mut reached = window.after;
+        let mut pages = self.read(table, window, reached).await?;
         while reached < window.to {
             self.lease.renew().await?;
-            let limit = table.entity.page_rows;
-            let page = R::scan(
-                self.source.as_ref(),
-                &window.writer_id,
-                reached,
-                window.to,
-                limit,
-            )
-            .await?;
             let before = reached;
-            reached = match page.last() {
-                Some(last) if page.len() >= limit => last.writer_seq,
-                _ => window.to,
-            };
-            rows += page.len() as u64;
-            chunk.push(&window.writer_id, &page)?;
-            let full = chunk.bytes() >= self.config.chunk_bytes || chunk.rows() >= MAX_CHUNK_ROWS;
-            if full || reached == window.to {
-                let part = PartName {
-                    writer_id: window.writer_id.clone(),
-                    after: chunk_after,
-                    to: reached,
-                };
-                let done = std::mem::replace(&mut chunk, Chunk::new(table.entity));
-                let files = tokio::task::spawn_blocking(move || done.finish()).await??;
-                for file in files {
-                    adds.push(self.put(table, window, &part, file).await?);
-                }
-                chunk_after = reached;
+            for page in &pages {
+                rows += page.rows.len() as u64;
+                reached = page.to;
+            }
+            // What comes next is read while this becomes columns, and files.
+            let (filled, next) =
+                tokio::join!(filling.add(pages), self.read(table, window, reached));
+            let files;
+            (filling, files) = filled?;
+            pages = next?;
+            for (part, file) in files {
+                adds.push(self.put(table, window, &part, file).await?);
             }
             progress.tell(table.entity.table, Step::Written, reached - before);
         }
         Ok((adds, rows))
+    }
+
+    /// Reads the rows that follow a sequence in a window, two pages at once. A page is so many sequences, some of which
+    /// may have no row: so it is known where the next begins before this one is there.
+    async fn read<R: LakeRow>(
+        &self,
+        table: &RawTable<R>,
+        window: &Window,
+        after: u64,
+    ) -> Result<[Page<R>; 2], LakeError> {
+        let limit = table.entity.page_rows;
+        let page = async |after: u64, to: u64| {
+            if after == to {
+                let rows = Vec::new();
+                return Ok(Page { to, rows });
+            }
+            let source = self.source.as_ref();
+            let rows = R::scan(source, &window.writer_id, after, to, limit).await?;
+            Ok::<_, LakeError>(Page { to, rows })
+        };
+        let end_of = |after: u64| window.to.min(after.saturating_add(limit as u64));
+        let middle = end_of(after);
+        let both = tokio::try_join!(page(after, middle), page(middle, end_of(middle)))?;
+        Ok(both.into())
     }
 
     async fn put<R: LakeRow>(

@@ -1,12 +1,15 @@
 //! Crashes at every operation of both logs: each message is taken once, and arrives once.
 //!
-//! A life is a broker in miniature, publishers and a subscriber with QoS 2 around it, all on one simulated disk and
-//! driven by a seed. Then the machine crashes, everything is opened again, the clients come back with what they
-//! remember, and in the end all that is open is brought to its end and counted.
+//! A life is a broker in miniature, publishers, a subscriber, the members of a group and a client that gets what is
+//! retained around it, all with QoS 2, all on one simulated disk and driven by a seed. Then the machine crashes,
+//! everything is opened again, the clients come back with what they remember, and in the end all that is open is brought
+//! to its end and counted.
 
 mod broker;
 mod campaign;
 mod clients;
+mod life;
+mod ways;
 
 use campaign::{Campaign, Sabotage, points};
 
@@ -59,6 +62,21 @@ fn a_pubcomp_before_the_release_is_durable_is_noticed() {
 #[test]
 fn a_message_sent_before_its_id_is_durable_is_noticed() {
     must_notice(Sabotage::SendEarly);
+}
+
+#[test]
+fn a_message_sent_to_a_member_before_it_is_bound_is_noticed() {
+    must_notice(Sabotage::ShareEarly);
+}
+
+#[test]
+fn a_pubrel_to_a_member_before_its_pubrec_is_durable_is_noticed() {
+    must_notice(Sabotage::ReleaseSharedEarly);
+}
+
+#[test]
+fn a_retained_message_sent_before_its_id_is_durable_is_noticed() {
+    must_notice(Sabotage::KeepEarly);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use ingest_log::{Commit, Cursor, Log, LogConfig, RecordBatch, RecordHead, Steps}
 
 use super::campaign::Sabotage;
 use super::clients::World;
+use super::ways::Ways;
 use crate::{Change, Floor, Store};
 
 const WINDOW: usize = 4;
@@ -27,24 +28,29 @@ fn poll<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {
 
 /// What is done once a commit has resolved.
 #[derive(Debug)]
-enum Then {
+pub(super) enum Then {
     Pubrec(usize, Vec<NonZeroU16>, Option<(u64, u64)>, Floor),
     Pubcomp(usize, NonZeroU16),
     Publish(NonZeroU16, u64),
     Pubrel(NonZeroU16),
+    /// A message with its number, to one of the others; see [`super::ways`].
+    Give(usize, NonZeroU16, u64),
+    Release(usize, NonZeroU16),
+    Forget(usize, NonZeroU16),
 }
 
 pub(super) struct Broker {
-    messages: Log,
+    pub(super) messages: Log,
     message_steps: Steps,
     state_steps: Steps,
-    store: Store,
-    waiting: VecDeque<(Commit, Then)>,
-    sabotage: Sabotage,
+    pub(super) store: Store,
+    pub(super) waiting: VecDeque<(Commit, Then)>,
+    pub(super) sabotage: Sabotage,
+    pub(super) ways: Ways,
     /// First record not looked at.
-    next: u64,
+    pub(super) next: u64,
     /// Records on the way, by id; `true`: received.
-    sent: BTreeMap<NonZeroU16, (u64, bool)>,
+    pub(super) sent: BTreeMap<NonZeroU16, (u64, bool)>,
     last_id: u16,
     failed: bool,
 }
@@ -58,7 +64,7 @@ fn config(dir: &str, held: bool) -> LogConfig {
     }
 }
 
-fn number_of(payload: &[u8]) -> Option<u64> {
+pub(super) fn number_of(payload: &[u8]) -> Option<u64> {
     payload.try_into().ok().map(u64::from_le_bytes)
 }
 
@@ -78,6 +84,7 @@ impl Broker {
         let mut broker = Self {
             next: 0,
             sent: BTreeMap::new(),
+            ways: Ways::default(),
             last_id: 0,
             failed: false,
             messages,
@@ -88,6 +95,7 @@ impl Broker {
             sabotage,
         };
         broker.resume();
+        broker.resume_ways();
         Ok(broker)
     }
 
@@ -114,7 +122,7 @@ impl Broker {
     }
 
     /// Takes PUBLISH packets of one publisher.
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         publisher: usize,
         packets: &[(NonZeroU16, u64)],
@@ -159,7 +167,7 @@ impl Broker {
         Ok(())
     }
 
-    fn change(
+    pub(super) fn change(
         &mut self,
         client: &str,
         changes: &[Change],
@@ -178,7 +186,7 @@ impl Broker {
     }
 
     /// Does what a commit allows.
-    fn act(&mut self, then: Then, world: &mut World) {
+    pub(super) fn act(&mut self, then: Then, world: &mut World) {
         match then {
             Then::Pubrec(publisher, ids, retained, floor) => {
                 if let Some((topic, seq)) = retained
@@ -210,17 +218,20 @@ impl Broker {
                 }
             }
             Then::Pubrel(id) => world.subscriber.on_pubrel(id),
+            Then::Give(who, id, number) => world.others[who].on_publish(id, number),
+            Then::Release(who, id) => world.others[who].on_pubrel(id),
+            Then::Forget(who, id) => self.ways.forget(who, id),
         }
     }
 
-    fn read(&self, seq: u64) -> Option<u64> {
+    pub(super) fn read(&self, seq: u64) -> Option<u64> {
         let chunk = self.messages.reader(seq).try_next_chunk(1).ok()??;
         let record = chunk.iter().next().filter(|record| record.seq == seq)?;
         number_of(record.payload)
     }
 
     /// Gives a record to the subscriber, as far as its window has room.
-    fn deliver(&mut self, world: &mut World) {
+    pub(super) fn deliver(&mut self, world: &mut World) {
         if self.sent.len() >= WINDOW || self.next >= self.messages.next_durable() {
             return;
         }
@@ -279,7 +290,11 @@ impl Broker {
     }
 
     /// The publisher connects again and sends all that is open once more.
-    fn publisher_returns(&mut self, publisher: usize, world: &mut World) -> Result<(), String> {
+    pub(super) fn publisher_returns(
+        &mut self,
+        publisher: usize,
+        world: &mut World,
+    ) -> Result<(), String> {
         let Some(()) = self.settle(world) else {
             return Ok(());
         };
@@ -293,7 +308,7 @@ impl Broker {
     }
 
     /// The subscriber connects again: what is open goes once more.
-    fn subscriber_returns(&mut self, world: &mut World) {
+    pub(super) fn subscriber_returns(&mut self, world: &mut World) {
         if self.settle(world).is_none() {
             return;
         }
@@ -309,7 +324,7 @@ impl Broker {
     }
 
     /// Waits until all that was begun is durable; `None` when that does not happen.
-    fn settle(&mut self, world: &mut World) -> Option<()> {
+    pub(super) fn settle(&mut self, world: &mut World) -> Option<()> {
         for _ in 0..4 {
             self.commit(world);
         }
@@ -317,7 +332,7 @@ impl Broker {
         (self.waiting.is_empty() && !self.failed).then_some(())
     }
 
-    fn commit(&mut self, world: &mut World) {
+    pub(super) fn commit(&mut self, world: &mut World) {
         self.message_steps.commit();
         self.state_steps.commit();
         for (mut commit, then) in std::mem::take(&mut self.waiting) {
@@ -329,7 +344,7 @@ impl Broker {
         }
     }
 
-    fn checkpoint(&mut self) {
+    pub(super) fn checkpoint(&mut self) {
         let store = self.store.clone();
         let mut checkpoint = pin!(store.checkpoint());
         for _ in 0..8 {
@@ -342,7 +357,7 @@ impl Broker {
     }
 
     /// Moves the session's cursor up to what is done with, so that old segments go.
-    fn keep_place(&mut self) {
+    pub(super) fn keep_place(&mut self) {
         let open = self.sent.values().filter(|(_, received)| !received);
         // What was looked at on an earlier connection is looked at again: not beyond that.
         let place = open.map(|(seq, _)| *seq).fold(self.next, u64::min);
@@ -359,56 +374,13 @@ impl Broker {
             };
             self.messages.cursors().put("session/s", cursor);
         }
+        self.keep_group_place();
         self.message_steps.keep();
         self.state_steps.keep();
     }
 
-    /// Lives for some events; they depend on `random` only.
-    pub(super) fn live(
-        &mut self,
-        events: usize,
-        random: &mut Random,
-        world: &mut World,
-    ) -> Result<(), String> {
-        // Everybody comes back first: what is sent again keeps its order.
-        self.publisher_returns(0, world)?;
-        self.publisher_returns(1, world)?;
-        self.subscriber_returns(world);
-        for _ in 0..events {
-            let publisher = random.below(2);
-            match random.below(22) {
-                0..5 => {
-                    if let Some(id) = world.publishers[publisher].free_id() {
-                        world.next_number += 1;
-                        let number = world.next_number;
-                        world.publishers[publisher].unreceived.insert(number, id);
-                        let retain = (random.below(3) == 0)
-                            .then(|| random.below(2) as u64 + 10 * publisher as u64);
-                        if let Some(topic) = retain {
-                            world.retained.entry(topic).or_default().1.push(number);
-                        }
-                        self.publish(publisher, &[(id, number)], retain)?;
-                    }
-                }
-                5..7 => {
-                    if let Some(&id) = world.publishers[publisher].unreleased.first() {
-                        self.pubrel(publisher, id, world);
-                    }
-                }
-                7 => self.publisher_returns(publisher, world)?,
-                8..11 => self.deliver(world),
-                11..13 => self.answer(random, world),
-                13 => self.subscriber_returns(world),
-                14..18 => self.commit(world),
-                18..20 => self.checkpoint(),
-                _ => self.keep_place(),
-            }
-        }
-        Ok(())
-    }
-
     /// Takes a PUBREL.
-    fn pubrel(&mut self, publisher: usize, id: NonZeroU16, world: &mut World) {
+    pub(super) fn pubrel(&mut self, publisher: usize, id: NonZeroU16, world: &mut World) {
         // A client sends PUBREL once on a connection.
         let waits = |then: &Then| matches!(then, Then::Pubcomp(p, there) if (*p, *there) == (publisher, id));
         if self.waiting.iter().any(|(_, then)| waits(then)) {
@@ -432,7 +404,7 @@ impl Broker {
     }
 
     /// The subscriber answers something that is open.
-    fn answer(&mut self, random: &mut Random, world: &mut World) {
+    pub(super) fn answer(&mut self, random: &mut Random, world: &mut World) {
         let open: Vec<_> = self.sent.iter().map(|(id, sent)| (*id, *sent)).collect();
         if open.is_empty() {
             return;
@@ -440,7 +412,7 @@ impl Broker {
         let (id, (_, received)) = open[random.below(open.len())];
         let waits = self.waiting.iter().any(|(_, then)| match then {
             Then::Publish(there, _) | Then::Pubrel(there) => *there == id,
-            Then::Pubrec(..) | Then::Pubcomp(..) => false,
+            _ => false,
         });
         if waits {
             return;
@@ -450,31 +422,5 @@ impl Broker {
             (true, false) => self.pubcomp(id),
             _ => {}
         }
-    }
-
-    /// Brings everything to its end, and returns how often each message is in the log.
-    pub(super) fn finish(mut self, world: &mut World) -> Result<(), String> {
-        self.subscriber_returns(world);
-        let mut random = Random::new(1);
-        for _ in 0..2_000 {
-            for publisher in 0..2 {
-                self.publisher_returns(publisher, world)?;
-                if let Some(&id) = world.publishers[publisher].unreleased.first() {
-                    self.pubrel(publisher, id, world);
-                }
-            }
-            self.deliver(world);
-            self.answer(&mut random, world);
-            self.commit(world);
-            let read = self.next >= self.messages.next_durable() && self.sent.is_empty();
-            let published = world
-                .publishers
-                .iter()
-                .all(super::clients::Publisher::is_done);
-            if read && published && self.waiting.is_empty() {
-                return Ok(());
-            }
-        }
-        Err(format!("it does not come to an end: {world:?}"))
     }
 }

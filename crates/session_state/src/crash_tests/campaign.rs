@@ -3,7 +3,7 @@
 use ingest_log::sim::{Crash, Random, SimDisk};
 
 use super::broker::Broker;
-use super::clients::World;
+use super::clients::{Subscriber, World};
 use crate::store::checkpoint::sabotage;
 
 /// What the test is run against.
@@ -15,6 +15,9 @@ pub(super) enum Sabotage {
     CompleteEarly,
     SendEarly,
     ReleaseEarly,
+    ShareEarly,
+    ReleaseSharedEarly,
+    KeepEarly,
 }
 
 #[derive(Debug)]
@@ -129,6 +132,24 @@ fn judge(world: &World) -> Result<(), String> {
                 "message {number} arrived {delivered:?} times; acknowledged: {acknowledged}"
             ));
         }
+        judge_others(world, number)?;
+    }
+    Ok(())
+}
+
+/// One member of the group got the message, and who gets what is retained got it once, if it was retained last.
+fn judge_others(world: &World, number: u64) -> Result<(), String> {
+    let [members @ .., keeper] = &world.others;
+    let delivered = |who: &Subscriber| who.delivered.get(&number).copied().unwrap_or_default();
+    let refused = |who: &Subscriber| who.refused.contains(&number);
+    let shared = members.iter().map(delivered).sum::<u32>();
+    if shared > 1 || shared == 0 && !members.iter().any(refused) {
+        return Err(format!("message {number} came to the group {shared} times"));
+    }
+    let kept = delivered(keeper);
+    let must = world.last_retained.contains(&number) && !refused(keeper);
+    if kept > 1 || must && kept == 0 {
+        return Err(format!("message {number}, retained, came {kept} times"));
     }
     Ok(())
 }

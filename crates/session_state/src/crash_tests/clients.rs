@@ -44,12 +44,26 @@ pub(super) struct Subscriber {
     pub(super) held: BTreeSet<NonZeroU16>,
     /// How often each message was given to the application.
     pub(super) delivered: BTreeMap<u64, u32>,
+    /// Messages it did not want.
+    pub(super) refused: BTreeSet<u64>,
+    /// What the held ids stand for.
+    numbers: BTreeMap<NonZeroU16, u64>,
 }
 
 impl Subscriber {
     pub(super) fn on_publish(&mut self, id: NonZeroU16, number: u64) {
         if self.held.insert(id) {
             *self.delivered.entry(number).or_default() += 1;
+            self.numbers.insert(id, number);
+        }
+    }
+
+    /// Says with the PUBREC that it does not want a message: it did not have it then.
+    pub(super) fn refuse(&mut self, id: NonZeroU16) {
+        self.held.remove(&id);
+        if let Some(number) = self.numbers.remove(&id) {
+            self.refused.insert(number);
+            *self.delivered.entry(number).or_default() -= 1;
         }
     }
 
@@ -63,6 +77,10 @@ impl Subscriber {
 pub(super) struct World {
     pub(super) publishers: [Publisher; 2],
     pub(super) subscriber: Subscriber,
+    /// The members of a group, and the client that gets what is retained.
+    pub(super) others: [Subscriber; 3],
+    /// What was retained when all had come to its end.
+    pub(super) last_retained: Vec<u64>,
     pub(super) next_number: u64,
     /// How many PUBREC were made.
     pub(super) answers: u64,

@@ -22,6 +22,7 @@ mod route;
 mod sender;
 mod settings;
 mod simulate;
+pub mod simulation;
 mod source;
 mod stats;
 mod summary;

@@ -1,6 +1,7 @@
 //! Measurements of whole processes from outside.
 
 pub(crate) mod ingest;
+pub(crate) mod lake;
 mod measure;
 pub(crate) mod mongo;
 pub(crate) mod mqtt;

@@ -52,6 +52,9 @@ enum BenchTask {
     /// The broker alone: acknowledged and delivered messages, latency at half load, idle connections, beside
     /// mosquitto in the same run
     Mqtt(bench::mqtt::Options),
+    /// The offload of simulated positions to the lake, beside the bare write of the same Parquet, and the models, beside
+    /// DuckDB and Spark on the same files
+    Lake(bench::lake::Options),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +69,9 @@ fn main() -> ExitCode {
         Task::Bench {
             what: BenchTask::Mqtt(options),
         } => bench::mqtt::run(&options),
+        Task::Bench {
+            what: BenchTask::Lake(options),
+        } => bench::lake::run(&options),
         Task::Soak(options) => soak::run(&options),
         Task::Docs(options) => docs::run(&options),
     };

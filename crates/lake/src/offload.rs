@@ -8,8 +8,8 @@
 //! One runner works at a time, by a lease in the store. Should a lease run out under a runner that still
 //! lives, the two do the same work twice and the lake is right all the same.
 //!
-//! Memory: at most one chunk of rows ([`OffloadConfig::chunk_bytes`], and twice that while it is sorted into
-//! files) and one page of rows of the store. A full window of a million positions was measured at 330 MiB, the
+//! Memory: at most one chunk of rows ([`OffloadConfig::chunk_bytes`], and a sorted column of it for each processor while it
+//! becomes files) and four pages of rows of the store. A full window of a million positions was measured at 330 MiB, the
 //! whole process.
 //!
 //! Not done here: rewriting a file that is live; nothing does.

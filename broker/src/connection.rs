@@ -49,7 +49,7 @@ use crate::listen::Peer;
 use crate::metrics::{Metrics, Reason};
 use crate::protocol::control::{self, Control};
 use crate::protocol::{Version, Violation};
-use crate::retained::{Retained, RetainedStore};
+use crate::retained::{Expected, Retained, RetainedStore};
 use crate::session;
 use crate::session::delivery::Delivery;
 use crate::session::window::Origin;
@@ -271,6 +271,8 @@ struct Pending {
     /// Which of them were refused, by place, and why.
     refused: Vec<(usize, Refused)>,
     retained: Vec<(u64, Retained)>,
+    /// Makes subscriptions wait for them.
+    expected: Option<Expected>,
     since: Instant,
 }
 

@@ -7,6 +7,8 @@
 //! Why not rumqttd's own: its store has no bound, and its link gives retained messages only to a filter that
 //! is new to the whole process.
 
+mod expected;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +18,8 @@ use ingest_log::Record;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Throttle;
 
+pub(crate) use self::expected::Expected;
+use self::expected::Expectations;
 use crate::connection::outbound::Message;
 use crate::protocol::filter_index::FilterIndex;
 
@@ -40,6 +44,7 @@ pub(crate) struct Retained {
 pub(crate) struct RetainedStore {
     limit_bytes: usize,
     held: Mutex<Held>,
+    expectations: Expectations,
     count: Gauge,
     warning: Throttle,
 }
@@ -60,6 +65,7 @@ impl RetainedStore {
         Self {
             limit_bytes,
             held: Mutex::default(),
+            expectations: Expectations::default(),
             count,
             warning: Throttle::new(Duration::from_mins(1)),
         }
@@ -95,6 +101,19 @@ impl RetainedStore {
         self.count
             .set(i64::try_from(held.by_topic.len()).unwrap_or(i64::MAX));
         true
+    }
+
+    /// Expects messages with sequence `from` or higher, which will be durable before they are taken.
+    pub(crate) fn expect(&self, from: u64) -> Expected {
+        self.expectations.add(from)
+    }
+
+    /// Waits until what is durable below `to` was taken.
+    ///
+    /// # Cancel safety
+    /// Yes.
+    pub(crate) async fn settled(&self, to: u64) {
+        self.expectations.met(to).await;
     }
 
     /// Returns the messages that match `filter`.

@@ -147,6 +147,8 @@ fn keep_retained(front: &Front, message: Retained) {
 /// Publishes a will as any message; tells whether it is durable.
 pub(crate) async fn publish_will(front: &Front, client_id: &str, will: Will) -> bool {
     let _floor = front.state.floor();
+    let next = front.log.next_durable();
+    let _expected = will.retain.then(|| front.retained.expect(next));
     let mut batch = RecordBatch::new();
     let received_us = front.clock.now().as_micros();
     let head = RecordHead {

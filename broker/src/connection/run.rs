@@ -61,7 +61,7 @@ where
         }
         let mut timer = pin!(sleep_until(self.pace.next_check()));
         loop {
-            if self.appending.is_none()
+            if self.may_handle()
                 && let Some(control) = self.control.take()
             {
                 let handled = match control {
@@ -85,7 +85,7 @@ where
             if let Err(end) = self.end_turn() {
                 return end;
             }
-            if self.appending.is_none() && self.control.is_some() {
+            if self.may_handle() && self.control.is_some() {
                 continue;
             }
             if self.is_done() {
@@ -111,6 +111,14 @@ where
                 return self.ending.take().unwrap_or(end);
             }
         }
+    }
+
+    /// Tells whether the packet that waits may be handled. A subscription is to find what its own client had retained
+    /// before, and that is so once it is durable.
+    fn may_handle(&self) -> bool {
+        let finds = matches!(self.control, Some(Control::Subscribe(..)));
+        let retains = |pending: &Pending| !pending.retained.is_empty();
+        self.appending.is_none() && !(finds && self.pending.iter().any(retains))
     }
 
     /// Tells why the connection's token was cancelled.
@@ -345,6 +353,8 @@ where
             let (log, since) = (front.log.clone(), Instant::now());
             let remembers = !tracked.is_empty() || !retained.is_empty();
             let floor = remembers.then(|| front.state.floor());
+            let retains = !retained.is_empty();
+            let expected = retains.then(|| front.retained.expect(log.next_durable()));
             self.appending = Some(Box::pin(async move {
                 Ok(Pending {
                     commit: log.append(batch).await?,
@@ -354,6 +364,7 @@ where
                     floor,
                     refused: reasons,
                     retained,
+                    expected,
                     since,
                 })
             }));
@@ -414,6 +425,7 @@ where
             .commit_seconds
             .observe(pending.since.elapsed().as_secs_f64());
         retain(&self.front, pending.retained, seqs.start);
+        drop(pending.expected);
     }
 
     async fn handle(&mut self, control: Control) -> Result<(), End> {

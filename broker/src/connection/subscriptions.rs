@@ -30,6 +30,8 @@ impl<R, W> Connection<R, W> {
     ) -> Result<(), End> {
         // What this connection published before is not for this subscription, durable or not.
         let since = self.front.log.next_durable().max(self.appended_to);
+        // What was retained before is, and that may be a moment behind.
+        self.front.retained.settled(since).await;
         let mut reasons = Vec::with_capacity(requests.len());
         let mut accepted: Vec<Subscription> = Vec::new();
         let mut wanted = Vec::new();

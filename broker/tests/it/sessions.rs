@@ -3,7 +3,8 @@
 use ::broker::Settings;
 
 use crate::broker::{Broker, until};
-use crate::client::{Client, publish};
+use crate::client::{Client, QOS_1, RETAIN, packet, publish, text};
+use crate::exactly_once::QOS_2;
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
@@ -77,6 +78,35 @@ async fn what_was_not_acknowledged_comes_again_with_dup() {
         (message.payload.as_slice(), message.dup),
         (&b"new"[..], false)
     );
+    broker.stop().await;
+}
+
+/// A client reads what it had retained itself, though it never waited for an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_finds_what_was_retained_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    for (round, flags) in [RETAIN, RETAIN | QOS_1, RETAIN | QOS_2].into_iter().enumerate() {
+        let mut client = broker.client("c", round == 0).await;
+        let topic = format!("kept/{round}");
+        let mut bytes = publish(flags, &topic, 5, b"state");
+        bytes.extend_from_slice(&publish(flags & !RETAIN, &topic, 6, b"event"));
+        let subscribe = [&[0, 9][..], &text(&topic), &[0]].concat();
+        bytes.extend_from_slice(&packet(0x82, &subscribe));
+        client.send(&bytes).await;
+        let (mut subscribed, mut found) = (false, Vec::new());
+        while !subscribed || found.is_empty() {
+            let packet = client.receive().await.unwrap();
+            subscribed |= packet.first == 0x90;
+            if packet.first & 0xf0 == 0x30 {
+                assert!(subscribed, "before its SUBACK");
+                found.push(packet);
+            }
+        }
+        assert_eq!(found[0].first & RETAIN, RETAIN);
+        assert!(found[0].body.ends_with(b"state"));
+        client.expect_quiet().await;
+    }
     broker.stop().await;
 }
 

@@ -249,9 +249,6 @@ fn message(
             publish
         }
     };
-    if topic::is_own(publish.topic) {
-        return Err(Violation::DollarTopic);
-    }
     let exact = NonZeroU16::new(publish.packet_id).filter(|_| publish.qos == EXACTLY_ONCE);
     let is_new = exact.is_none_or(|id| unreleased.take(id));
     taken.received[usize::from(publish.qos)] += u64::from(is_new);
@@ -270,7 +267,13 @@ fn message(
     if !is_new {
         return Ok(());
     }
-    if let Err(refused) = terms.permit.may_publish(publish.topic) {
+    // Nobody may publish below `$`, and who tries is refused as if a rule said so.
+    let permitted = if topic::is_own(publish.topic) {
+        Err(Refused::NotAuthorized)
+    } else {
+        terms.permit.may_publish(publish.topic)
+    };
+    if let Err(refused) = permitted {
         taken.refused[usize::from(refused == Refused::TopicName)] += 1;
         if publish.qos > 0 && !(terms.ack_before_commit && exact.is_none()) {
             taken.reasons.push((taken.packet_ids.len() - 1, refused));

@@ -69,6 +69,36 @@ async fn user_names_are_texts() {
     broker.stop().await;
 }
 
+/// What begins with `$` is the broker's: who publishes there is refused as by a rule, and stays connected.
+#[tokio::test]
+async fn nobody_publishes_below_the_dollar() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    let mut watcher = broker.client("w", true).await;
+    watcher.subscribe(&[("$x/#", 1), ("#", 1)]).await;
+    let mut old = broker.client("old", true).await;
+    let (mut new, ..) = Client::connect5(broker.addr(), "new", CLEAN, &[]).await;
+    for topic in ["$SYS/broker/x", "$x/y", "$"] {
+        for flags in [0, RETAIN] {
+            old.send(&publish(flags, topic, 0, b"x")).await;
+            new.send(&v5::publish(flags, topic, 0, &[], b"x")).await;
+        }
+        old.publish(topic, "x").await;
+        new.send(&v5::publish(QOS_1, topic, 7, &[], b"x")).await;
+        new.expect(0x40, &[0, 7, 0x87]).await;
+        // With MQTT 3.1.1 there is no other answer [MQTT-3.3.5-2].
+        old.send(&publish(QOS_2, topic, 8, b"x")).await;
+        old.expect(PUBREC, &[0, 8]).await;
+        say(&mut old, PUBREL, 8).await;
+        old.expect(PUBCOMP, &[0, 8]).await;
+        new.send(&v5::publish(QOS_2, topic, 8, &[], b"x")).await;
+        new.expect(PUBREC, &[0, 8, 0x87]).await;
+    }
+    old.publish("x", "last").await;
+    assert_eq!(watcher.messages(1).await, ["last"]);
+    broker.stop().await;
+}
+
 #[tokio::test]
 async fn acknowledgements_of_qos_2_have_their_reasons() {
     let dir = tempfile::tempdir().unwrap();

@@ -52,6 +52,7 @@ use crate::protocol::{Version, Violation};
 use crate::retained::{Expected, Retained, RetainedStore};
 use crate::session;
 use crate::session::delivery::Delivery;
+use crate::session::unfinished::Unfinished;
 use crate::session::window::Origin;
 use crate::share::{Groups, Shares};
 use crate::sys::Sys;
@@ -73,6 +74,8 @@ pub(crate) struct Front {
     pub(crate) log: Log,
     /// What is remembered of clients besides messages.
     pub(crate) state: Store,
+    /// What is remembered of them in memory only.
+    pub(crate) unfinished: Unfinished,
     /// Keeps the journal's mark below messages of connections that ended before these were durable.
     pub(crate) left_behind: Mutex<Vec<Floor>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -121,6 +124,7 @@ impl Front {
             self.metrics.sessions.dec();
         }
         self.groups.forget(client_id);
+        drop(self.unfinished.take(client_id));
         if let Err(error) = self.state.clear(client_id) {
             // Who connects next with this client id waits for the journal, and is refused if that fails.
             tracing::warn!(client_id, %error, "what was kept of a session could not be cleared");

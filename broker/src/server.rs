@@ -19,6 +19,7 @@ use crate::listen::tls::{Tls, TlsError};
 use crate::listen::{Listeners, reload};
 use crate::metrics::{self, Metrics};
 use crate::retained::{Retained, RetainedStore};
+use crate::session::unfinished::Unfinished;
 use crate::share::Groups;
 use crate::share::hold::{self, Hold};
 use crate::sys::{self, Sys};
@@ -167,6 +168,7 @@ pub(crate) fn front(config: &Config, parts: Parts) -> Front {
         wills: Wills::new(&state),
         state,
         left_behind: Mutex::default(),
+        unfinished: Unfinished::default(),
         retained: RetainedStore::new(
             config.mqtt_retained_size.as_usize(),
             metrics.retained.clone(),

@@ -10,6 +10,7 @@
 pub(crate) mod delivery;
 pub(crate) mod ledger;
 pub(crate) mod replay;
+pub(crate) mod unfinished;
 pub(crate) mod window;
 
 use bytes::Bytes;

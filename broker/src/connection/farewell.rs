@@ -33,10 +33,12 @@ where
         drop(self.shares);
         if let Source::Persistent(delivery) = self.source {
             let (now_us, expiry) = (front.clock.now().as_micros(), self.session_expiry);
+            let left = delivery.left(&self.out);
             delivery.end(now_us, expiry);
             if expiry == 0 {
                 front.end_session(&self.client_id);
             } else {
+                front.unfinished.keep(&self.client_id, left);
                 let end = front.expiry.end_of(&self.client_id, expiry, now_us);
                 front.expiry.schedule(&self.client_id, end);
             }

@@ -161,7 +161,7 @@ pub(super) async fn admit(
     );
     let unreleased = Unreleased::new(out.is_durable(), Some(&known));
     if out.is_durable() {
-        restore(&mut out, &mut shares, &known, &permit);
+        restore(&mut out, &mut shares, &source, &known, &permit);
     }
     Ok(Admitted {
         connect,
@@ -294,9 +294,15 @@ async fn settled(front: &Front, client_id: &str) -> Result<Client, ConnectError>
     Ok(known)
 }
 
-/// Takes up what the connection before left open with QoS 2; PUBREL goes again at once. What the client may not read
-/// any more is done with.
-fn restore(out: &mut Outbound, shares: &mut Shares, known: &Client, permit: &Permit) {
+/// Takes up what the connection before left open; PUBREL goes again at once. What the client may not read any more is
+/// done with.
+fn restore(
+    out: &mut Outbound,
+    shares: &mut Shares,
+    source: &Source,
+    known: &Client,
+    permit: &Permit,
+) {
     let (mut left, mut numbers) = (BTreeMap::new(), Vec::new());
     for (&id, outgoing) in &known.outgoing {
         let seq = outgoing.seq;
@@ -316,6 +322,9 @@ fn restore(out: &mut Outbound, shares: &mut Shares, known: &Client, permit: &Per
         left.insert(id, (origin, outgoing.received));
     }
     out.window.restore(&left);
+    if let Source::Persistent(delivery) = source {
+        out.window.restore_once(delivery.once());
+    }
     for (&id, (origin, received)) in &left {
         if *received {
             out.put_pubrel(id);
@@ -376,7 +385,9 @@ async fn open(
     } else {
         Shares::begin(&front.groups, client_id, true)
     };
-    let mut delivery = Delivery::new(&front.log, front.groups.replay(), session, unsent, known);
+    let left = front.unfinished.take(client_id);
+    let replay = front.groups.replay();
+    let mut delivery = Delivery::new(&front.log, replay, session, unsent, known, &left);
     // This sync is also the one that the shared subscriptions want before anything is sent.
     select! {
         begun = delivery.begin(expiry) => begun.map_err(|_| ConnectError::Unavailable)?,

@@ -16,7 +16,7 @@ use crate::protocol::frame::{Frame, Split, split};
 use crate::protocol::{Version, Violation, publish, topic};
 use crate::retained::Retained;
 use crate::sabotage::{Step, leaves_out};
-use crate::session::window::Origin;
+use crate::session::window::{Kind, Origin};
 
 /// The quality of service that needs a memory.
 const EXACTLY_ONCE: u8 = 2;
@@ -207,21 +207,33 @@ fn one(
     match frame.first {
         control::PUBACK => {
             // An unknown id is an acknowledgement of something sent on an earlier connection.
-            let origin = out
-                .window
-                .acknowledge(control::puback(terms.version, frame)?);
-            taken.acknowledged.extend(origin);
+            let id = control::puback(terms.version, frame)?;
+            expected(out, id, Kind::Puback)?;
+            taken.acknowledged.extend(out.window.acknowledge(id));
         }
         control::PUBREC => {
             let (id, refused) = control::pubrec(terms.version, frame)?;
+            expected(out, id, Kind::Pubrec)?;
             taken.acknowledged.extend(out.take_pubrec(id, refused));
         }
         control::PUBREL => taken.released.push(control::pubrel(terms.version, frame)?),
-        control::PUBCOMP => out.take_pubcomp(control::pubrel(terms.version, frame)?),
+        control::PUBCOMP => {
+            let id = control::pubrel(terms.version, frame)?;
+            expected(out, id, Kind::Pubcomp)?;
+            out.take_pubcomp(id);
+        }
         control::PINGREQ if frame.body.is_empty() => {
             out.answers().extend_from_slice(&control::PINGRESP);
         }
         _ => taken.control = Some(control::control(terms.version, frame)?),
+    }
+    Ok(())
+}
+
+/// Refuses an acknowledgement that is another one than the message with this id waits for.
+fn expected(out: &mut Outbound, id: NonZeroU16, kind: Kind) -> Result<(), Violation> {
+    if out.window.waits_for_other(id, kind) {
+        return Err(Violation::Protocol);
     }
     Ok(())
 }

@@ -265,7 +265,7 @@ impl Outbound {
         let (expiry, others) = properties::expiry_of(message.properties);
         let expiry = match expiry.map(|seconds| self.left_of(seconds, message.received_us)) {
             // What was begun is completed: the client may have it, and then its id is not free.
-            Some(None) if again.is_some() => Some(LAST_SECOND),
+            Some(None) if again.is_some() && message.qos > 1 => Some(LAST_SECOND),
             Some(None) => return Sent::Never,
             Some(left) => left,
             None => None,

@@ -14,6 +14,7 @@ use session_state::{Change, Client};
 
 use super::ledger::Ledger;
 use super::replay::Replay;
+use super::unfinished::Left;
 use super::window::Origin;
 use super::{Options, Session, Subscription};
 use crate::connection::outbound::{Message, Outbound, Sent};
@@ -40,6 +41,8 @@ pub(crate) struct Delivery {
     place: u64,
     /// What an earlier connection sent with QoS 2 and has no PUBREC for, by record.
     again: BTreeMap<u64, NonZeroU16>,
+    /// What one of this process sent with QoS 1 and has no PUBACK for, by record.
+    once: BTreeMap<u64, NonZeroU16>,
     /// Records the client has, though the place is below them.
     done: BTreeSet<u64>,
     /// Whether the journal is to know when the place moves, and how far it knows.
@@ -73,12 +76,16 @@ impl Delivery {
         mut session: Session,
         unsent: u64,
         client: &Client,
+        left: &Left,
     ) -> Self {
         session.move_to(log, session.next().max(client.reading.place));
         let open = client.outgoing.iter();
         let open = open.filter(|(_, o)| !o.received && o.group.is_empty());
         let mut subscriptions = session.subscriptions().iter();
         let awaits_retained = subscriptions.any(|s| s.retained_to.is_some());
+        let place = session.next();
+        let once = left.sent.iter().filter(|(_, seq)| *seq >= place);
+        let done = left.done.iter().filter(|seq| **seq >= place);
         let mut delivery = Self {
             log: log.clone(),
             replay: replay.clone(),
@@ -88,7 +95,8 @@ impl Delivery {
             ledger: Ledger::default(),
             ids: Vec::new(),
             again: open.map(|(&id, outgoing)| (outgoing.seq, id)).collect(),
-            done: client.reading.done.clone(),
+            once: once.map(|&(id, seq)| (seq, id)).collect(),
+            done: client.reading.done.iter().chain(done).copied().collect(),
             notes: !client.reading.done.is_empty(),
             noted: client.reading.place,
             place: session.next(),
@@ -100,6 +108,19 @@ impl Delivery {
         };
         delivery.subscriptions_changed();
         delivery
+    }
+
+    /// Returns what goes again with QoS 1: packet ids and records.
+    pub(crate) fn once(&self) -> impl Iterator<Item = (NonZeroU16, u64)> {
+        self.once.iter().map(|(&seq, &id)| (id, seq))
+    }
+
+    /// Returns what is on its way with QoS 1, for the next connection.
+    pub(crate) fn left(&self, out: &Outbound) -> Left {
+        Left {
+            sent: out.window.unacknowledged().collect(),
+            done: self.ledger.done().chain(self.done.iter().copied()).collect(),
+        }
     }
 
     /// Tells whether the session has a subscription for exactly this filter.
@@ -261,7 +282,9 @@ impl Delivery {
                 return;
             }
             if self.done.remove(&record.seq) {
-                // The client has it.
+                // The client has it, and is not to get it from the next connection either.
+                self.ledger.push(record.seq);
+                self.ledger.acknowledge(record.seq);
             } else if let Some(&id) = self.again.get(&record.seq) {
                 let sent = if is_wanted(&self.wanted, &record) {
                     send_again(&record, id, out)
@@ -275,8 +298,12 @@ impl Delivery {
                     Sent::Never => drop(out.take_pubrec(id, true)),
                 }
                 self.again.remove(&record.seq);
-            } else if !send(&terms, &record, out, &mut self.ledger, &mut self.ids) {
-                return;
+            } else {
+                let id = self.once.get(&record.seq).copied();
+                if !send(&terms, &record, id, out, &mut self.ledger, &mut self.ids) {
+                    return;
+                }
+                self.once.remove(&record.seq);
             }
             *looked_at += 1;
             self.place = record.seq + 1;
@@ -287,7 +314,11 @@ impl Delivery {
 
     /// Takes an acknowledgement; [`Delivery::keep_place`] makes something of it.
     pub(crate) fn acknowledge(&mut self, seq: u64) {
-        if !self.ledger.acknowledge(seq) && self.again.remove(&seq).is_some() {
+        if self.ledger.acknowledge(seq) {
+            return;
+        }
+        let of_two = self.again.remove(&seq);
+        if of_two.or_else(|| self.once.remove(&seq)).is_some() {
             // The client had it before it was sent again.
             self.done.insert(seq);
         }
@@ -382,10 +413,11 @@ struct Terms<'a> {
     unsent: u64,
 }
 
-/// Sends a record if it is wanted; `false` when the window is full.
+/// Sends a record if it is wanted, with QoS 1 and the packet id it had if there is one; `false` when the window is full.
 fn send(
     terms: &Terms<'_>,
     record: &Record<'_>,
+    id: Option<NonZeroU16>,
     out: &mut Outbound,
     ledger: &mut Ledger,
     ids: &mut Vec<u32>,
@@ -404,14 +436,15 @@ fn send(
         }
     });
     let Some(granted) = granted else {
+        id.map(|id| out.window.acknowledge(id));
         return true;
     };
-    let qos = granted.min(record.qos);
+    let qos = id.map_or(granted.min(record.qos), |_| 1);
     let again = record.seq < terms.unsent;
     if again && qos == 0 {
         return true;
     }
-    let sent = out.send(&Message {
+    let message = Message {
         topic: record.topic,
         payload: record.payload,
         qos,
@@ -422,7 +455,14 @@ fn send(
         properties: record.properties,
         received_us: record.received_us,
         ids,
-    });
+    };
+    let sent = match id {
+        Some(id) => out.send_again(&message, id),
+        None => out.send(&message),
+    };
+    if sent == Sent::Never {
+        id.map(|id| out.window.acknowledge(id));
+    }
     if sent == Sent::Yes && qos > 0 {
         ledger.push(record.seq);
     }

@@ -51,6 +51,12 @@ impl Ledger {
         self.0.front().map(|entry| entry.seq)
     }
 
+    /// Iterates over what was acknowledged before something lower, in ascending order.
+    pub(crate) fn done(&self) -> impl Iterator<Item = u64> + '_ {
+        let done = self.0.iter().filter(|entry| entry.acknowledged);
+        done.map(|entry| entry.seq)
+    }
+
     /// Iterates over what is not acknowledged, in ascending order.
     pub(crate) fn open(&self) -> impl Iterator<Item = u64> + '_ {
         let open = self.0.iter().filter(|entry| !entry.acknowledged);

@@ -32,6 +32,8 @@ enum Stage {
     Pubcomp,
     /// To be sent again on this connection before it waits for its PUBREC.
     Again,
+    /// To be sent again, or acknowledged, with QoS 1.
+    Once,
     Completed,
 }
 
@@ -52,6 +54,14 @@ pub(crate) struct Window {
 struct InFlight {
     origin: Origin,
     stage: Stage,
+}
+
+/// What a subscriber says of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Puback,
+    Pubrec,
+    Pubcomp,
 }
 
 /// What a PUBREC found.
@@ -87,15 +97,6 @@ impl Window {
     /// came. To be called on an empty window.
     pub(crate) fn restore(&mut self, left: &BTreeMap<NonZeroU16, (Origin, bool)>) {
         debug_assert!(self.queue.is_empty(), "restored first");
-        let ids: Vec<u16> = left.keys().map(|id| id.get()).collect();
-        // New ids begin where the widest gap in the circle does.
-        let gaps = (0..ids.len()).map(|at| {
-            let before = ids[(at + ids.len() - 1) % ids.len()];
-            (distance(before, ids[at]), before)
-        });
-        if let Some((_, before)) = gaps.max() {
-            self.first_id = plus(before, 1);
-        }
         let restored = left.iter().map(|(&id, (origin, received))| {
             let stage = if *received {
                 Stage::Pubcomp
@@ -107,6 +108,59 @@ impl Window {
         });
         self.restored = restored.collect();
         self.open = left.values().filter(|(_, received)| *received).count();
+        self.begin_in_gap();
+    }
+
+    /// Takes up what an earlier connection of the session left open with QoS 1. To be called before anything is added.
+    pub(crate) fn restore_once(&mut self, left: impl Iterator<Item = (NonZeroU16, u64)>) {
+        debug_assert!(self.queue.is_empty(), "restored first");
+        for (id, seq) in left {
+            self.restored.entry(id).or_insert(InFlight {
+                origin: Origin::Session { seq },
+                stage: Stage::Once,
+            });
+        }
+        self.begin_in_gap();
+    }
+
+    /// Begins new ids where the widest gap in the circle does.
+    fn begin_in_gap(&mut self) {
+        let ids: Vec<u16> = self.restored.keys().map(|id| id.get()).collect();
+        let gaps = (0..ids.len()).map(|at| {
+            let before = ids[(at + ids.len() - 1) % ids.len()];
+            (distance(before, ids[at]), before)
+        });
+        if let Some((_, before)) = gaps.max() {
+            self.first_id = plus(before, 1);
+        }
+    }
+
+    /// Returns what the session's own subscriptions were sent with QoS 1 and have no PUBACK for.
+    pub(crate) fn unacknowledged(&self) -> impl Iterator<Item = (NonZeroU16, u64)> {
+        let queue = self.queue.iter().enumerate();
+        let queue = queue.filter_map(|(place, entry)| {
+            let id = NonZeroU16::new(plus(self.first_id, place))?;
+            Some((id, entry))
+        });
+        let restored = self.restored.iter().map(|(id, entry)| (*id, entry));
+        queue.chain(restored).filter_map(|(id, entry)| {
+            let waits = matches!(entry.stage, Stage::Puback | Stage::Once);
+            match entry.origin {
+                Origin::Session { seq } if waits => Some((id, seq)),
+                _ => None,
+            }
+        })
+    }
+
+    /// Tells whether what has this id waits for another acknowledgement: PUBACK is for QoS 1 and the others are for
+    /// QoS 2, where PUBCOMP comes last.
+    pub(crate) fn waits_for_other(&mut self, id: NonZeroU16, kind: Kind) -> bool {
+        self.entry(id).is_some_and(|entry| match entry.stage {
+            Stage::Puback | Stage::Once => kind != Kind::Puback,
+            Stage::Pubrec => kind != Kind::Pubrec,
+            Stage::Again | Stage::Pubcomp => kind == Kind::Puback,
+            Stage::Completed => false,
+        })
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -153,8 +207,12 @@ impl Window {
     pub(crate) fn again(&mut self, id: NonZeroU16) -> bool {
         let has_room = self.open < self.limit;
         match self.entry(id) {
-            Some(entry) if has_room && entry.stage == Stage::Again => {
-                entry.stage = Stage::Pubrec;
+            Some(entry) if has_room => {
+                entry.stage = match entry.stage {
+                    Stage::Again => Stage::Pubrec,
+                    Stage::Once => Stage::Puback,
+                    _ => return false,
+                };
                 self.open += 1;
                 true
             }
@@ -164,10 +222,13 @@ impl Window {
 
     /// Takes a PUBACK and returns whose it is; `None` when nothing waits for it.
     pub(crate) fn acknowledge(&mut self, id: NonZeroU16) -> Option<Origin> {
-        let entry = self.entry(id).filter(|e| e.stage == Stage::Puback)?;
+        let waits = |entry: &&mut InFlight| matches!(entry.stage, Stage::Puback | Stage::Once);
+        let entry = self.entry(id).filter(waits)?;
+        let was_sent = entry.stage == Stage::Puback;
         entry.stage = Stage::Completed;
         let origin = entry.origin;
-        self.open -= 1;
+        self.open -= usize::from(was_sent);
+        self.restored.remove(&id);
         self.drop_completed();
         Some(origin)
     }
@@ -185,7 +246,7 @@ impl Window {
                 Receipt::New(origin)
             }
             Stage::Pubcomp => Receipt::Repeated,
-            Stage::Puback | Stage::Completed => Receipt::Unknown,
+            Stage::Puback | Stage::Once | Stage::Completed => Receipt::Unknown,
         }
     }
 
@@ -341,6 +402,39 @@ mod tests {
             for _ in 0..steps {
                 let id = window.push(Origin::Memory, 1);
                 prop_assert!(id.is_some_and(|id| window.acknowledge(id).is_some()));
+            }
+        }
+
+        /// Over several connections: what is open with QoS 1 keeps its id, and new ids are none of those.
+        #[test]
+        fn what_is_open_with_qos_1_keeps_its_id(
+            limit in 1_usize..9,
+            rounds in proptest::collection::vec((0_usize..9, proptest::collection::vec(0_usize..9, 0..9), 0_usize..9), 1..20),
+        ) {
+            let (mut open, mut seq) = (BTreeMap::<NonZeroU16, u64>::new(), 0);
+            for (again, acknowledged, new) in rounds {
+                let mut window = Window::new(limit);
+                window.restore_once(open.iter().map(|(&id, &seq)| (id, seq)));
+                for &id in open.keys().take(again.min(limit)) {
+                    prop_assert!(window.again(id));
+                    prop_assert!(!window.again(id));
+                }
+                for which in acknowledged {
+                    if let Some((&id, &seq)) = open.iter().nth(which) {
+                        prop_assert!(window.waits_for_other(id, Kind::Pubrec));
+                        prop_assert_eq!(window.receive(id), Receipt::Unknown);
+                        prop_assert_eq!(window.acknowledge(id), Some(Origin::Session { seq }));
+                        prop_assert_eq!(window.acknowledge(id), None);
+                        open.remove(&id);
+                    }
+                }
+                for _ in 0..new {
+                    if let Some(id) = window.push(Origin::Session { seq }, 1) {
+                        prop_assert_eq!(open.insert(id, seq), None);
+                        seq += 1;
+                    }
+                }
+                prop_assert_eq!(window.unacknowledged().collect::<BTreeMap<_, _>>(), open.clone());
             }
         }
 

@@ -66,11 +66,19 @@ async fn what_was_not_acknowledged_comes_again_with_dup() {
             broker = Broker::start(dir.path()).await;
         }
         subscriber = broker.client("s", false).await;
-        for number in 2..6 {
+        for (number, id) in ids.iter().enumerate().skip(2) {
+            if !restart && number == 4 {
+                // Only a broker that was restarted does not know.
+                continue;
+            }
             let message = subscriber.message().await;
             assert_eq!(message.payload, number.to_string().as_bytes());
             assert!(message.dup);
+            if !restart {
+                assert_eq!(message.id, *id, "it has the id it had");
+            }
         }
+        subscriber.expect_quiet().await;
     }
     broker.client("p", true).await.publish("a", "new").await;
     let message = subscriber.message().await;
@@ -78,6 +86,60 @@ async fn what_was_not_acknowledged_comes_again_with_dup() {
         (message.payload.as_slice(), message.dup),
         (&b"new"[..], false)
     );
+    broker.stop().await;
+}
+
+/// Over several connections, with what is acknowledged late, changed and new in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_again_keeps_its_packet_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    let mut publisher = broker.client("p", true).await;
+    let mut subscriber = broker.client("s", false).await;
+    subscriber.subscribe(&[("a", 1), ("b", 1)]).await;
+    let mut ids = std::collections::BTreeMap::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for round in 0..4_u32 {
+        for topic in ["a", "b"] {
+            publisher.publish(topic, &format!("{topic}{round}")).await;
+        }
+        let mut got = Vec::new();
+        while got.len() < ids.len() + 2 {
+            let message = subscriber.message().await;
+            let payload = String::from_utf8(message.payload).unwrap();
+            match ids.get(&payload) {
+                Some(id) => assert_eq!((*id, message.dup), (message.id, true), "{payload}"),
+                None => assert!(seen.insert(payload.clone()) && !message.dup, "{payload}"),
+            }
+            got.push((payload, message.id));
+        }
+        ids = got.into_iter().collect();
+        let different: std::collections::BTreeSet<_> = ids.values().collect();
+        assert_eq!(different.len(), ids.len());
+        // The last but one is acknowledged at once, the first with the next connection.
+        let of_a = ids.remove(&format!("a{round}")).unwrap();
+        subscriber.acknowledge(of_a).await;
+        subscriber.expect_quiet().await;
+        drop(subscriber);
+        subscriber = broker.client("s", false).await;
+        for (payload, id) in &ids {
+            let message = subscriber.message().await;
+            assert_eq!(
+                (message.payload.as_slice(), message.id),
+                (payload.as_bytes(), *id)
+            );
+        }
+        if round == 2 {
+            let first = ids.remove("b0").unwrap();
+            subscriber.acknowledge(first).await;
+            subscriber.expect_quiet().await;
+        }
+        drop(subscriber);
+        subscriber = broker.client("s", false).await;
+    }
+    // What nobody wants any more does not go again, and its id is free.
+    subscriber.messages(ids.len()).await;
+    subscriber.expect_quiet().await;
     broker.stop().await;
 }
 

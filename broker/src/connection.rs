@@ -418,9 +418,9 @@ where
     match &refusal {
         Refusal::Closed | Refusal::Cancelled => {}
         Refusal::Timeout => front.metrics.rejected(Reason::ConnectTimeout),
-        Refusal::Connect(version, error) => {
+        Refusal::Connect(version, error, limit) => {
             front.metrics.rejected(*error);
-            control::put_refusal(*version, &mut answer, *error);
+            control::put_refusal(*version, &mut answer, *error, *limit);
             if let Some(suppressed) = front.warning.permit() {
                 tracing::warn!(%error, suppressed, "a client was refused");
             }

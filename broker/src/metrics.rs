@@ -195,6 +195,7 @@ impl From<ConnectError> for Reason {
             ConnectError::Unavailable => Self::Unavailable,
             ConnectError::Credentials => Self::Credentials,
             ConnectError::NotAuthorized => Self::NotAuthorized,
+            ConnectError::PacketSize => Self::TooLarge,
         }
     }
 }

@@ -32,8 +32,9 @@ pub(super) enum Refusal {
     Closed,
     #[error("no CONNECT came in time")]
     Timeout,
+    /// With the size of the largest packet the client takes, as far as that is known.
     #[error("{1}")]
-    Connect(Version, ConnectError),
+    Connect(Version, ConnectError, usize),
     #[error("another connection with the same client id came, or the broker is stopping")]
     Cancelled,
 }
@@ -67,7 +68,7 @@ pub(super) async fn connect<R: AsyncRead + Unpin>(
                     let connect = control::connect(&frame);
                     let size = frame.size;
                     input.took(size, true);
-                    return connect.map_err(|error| Refusal::Connect(version, error));
+                    return connect.map_err(|error| Refusal::Connect(version, error, usize::MAX));
                 }
                 Ok(Split::Incomplete(_)) => {}
                 Err(violation) => {
@@ -76,7 +77,7 @@ pub(super) async fn connect<R: AsyncRead + Unpin>(
                     let length = body.iter().take(4).position(|byte| byte & 0x80 == 0);
                     let body = length.and_then(|at| body.get(at + 1..)).unwrap_or_default();
                     let version = control::version_of(body);
-                    return Err(Refusal::Connect(version, violation.into()));
+                    return Err(Refusal::Connect(version, violation.into(), usize::MAX));
                 }
             }
             match read(reader, input).await {
@@ -97,7 +98,8 @@ pub(super) async fn admit(
     end: &CancellationToken,
 ) -> Result<Admitted, Refusal> {
     let version = connect.version;
-    let refused = |error| Refusal::Connect(version, error);
+    let packet_bytes = connect.packet_bytes;
+    let refused = |error| Refusal::Connect(version, error, packet_bytes);
     let client_id: Arc<str> = if connect.client_id.is_empty() {
         let number = front.assigned_ids.fetch_add(1, Ordering::Relaxed);
         format!("auto-{}-{number}", front.started_us).into()
@@ -212,24 +214,47 @@ fn accept(
         return control::put_accepted(out.answers(), session_present);
     }
     let response_information = response_topic(front, connect, client_id);
-    let (asked_keep_alive, expiry) = (connect.keep_alive, connect.session_expiry);
-    connect.keep_alive = match front.max_keep_alive {
-        Some(most) if connect.keep_alive == 0 => most,
-        Some(most) => connect.keep_alive.min(most),
-        None => connect.keep_alive,
+    let mut accepted = accepted(front, client_id, connect);
+    let expiry = connect.session_expiry;
+    accepted.session_present = session_present;
+    accepted.session_expiry = (expiry != asked_expiry).then_some(expiry);
+    let size = answers::accepted_size(&accepted);
+    // Who cannot take that is not told; all else was found to fit.
+    accepted.response_information = response_information
+        .as_deref()
+        .filter(|information| size + information.len() + 4 <= connect.packet_bytes);
+    answers::put_accepted(out.answers(), &accepted);
+    connect.keep_alive = accepted.keep_alive.unwrap_or(connect.keep_alive);
+}
+
+/// Returns what the CONNACK says that does not depend on the session.
+fn accepted<'a>(front: &Front, client_id: &'a str, connect: &Connect) -> Accepted<'a> {
+    let asked = connect.keep_alive;
+    let keep_alive = match front.max_keep_alive {
+        Some(most) if asked == 0 => most,
+        Some(most) => asked.min(most),
+        None => asked,
     };
-    let accepted = Accepted {
-        session_present,
-        session_expiry: (expiry != asked_expiry).then_some(expiry),
+    Accepted {
         receive_maximum: front.receive_maximum,
         maximum_qos: Some(MAX_QOS).filter(|qos| *qos < 2),
         packet_bytes: u32::try_from(front.max_packet_bytes).unwrap_or(u32::MAX),
         assigned_client_id: connect.client_id.is_empty().then_some(client_id),
         aliases: front.topic_aliases,
-        keep_alive: Some(connect.keep_alive).filter(|seconds| *seconds != asked_keep_alive),
-        response_information: response_information.as_deref(),
-    };
-    answers::put_accepted(out.answers(), &accepted);
+        keep_alive: Some(keep_alive).filter(|seconds| *seconds != asked),
+        ..Accepted::default()
+    }
+}
+
+/// Tells whether the client takes packets as large as the CONNACK that accepts it.
+fn fits(front: &Front, client_id: &str, connect: &Connect) -> bool {
+    let mut accepted = accepted(front, client_id, connect);
+    let (asked, granted) = (
+        connect.session_expiry,
+        front.expiry.grant(client_id, connect.session_expiry),
+    );
+    accepted.session_expiry = (granted != asked).then_some(granted);
+    answers::accepted_size(&accepted) <= connect.packet_bytes
 }
 
 /// Finds out who the client is, and whether it may come in and leave its will.
@@ -239,6 +264,9 @@ async fn judge(
     connect: &Connect,
     client_id: &str,
 ) -> Result<Permit, ConnectError> {
+    if connect.version == Version::V5 && !fits(front, client_id, connect) {
+        return Err(ConnectError::PacketSize);
+    }
     let login = Login {
         client_id,
         user: connect.username.as_deref(),

@@ -431,10 +431,7 @@ where
     async fn handle(&mut self, control: Control) -> Result<(), End> {
         match control {
             Control::Subscribe(packet_id, requests) => self.subscribe(packet_id, requests).await,
-            Control::Unsubscribe(packet_id, filters) => {
-                let left = self.unsubscribe(packet_id, &filters).await;
-                left.map_err(End::Log)
-            }
+            Control::Unsubscribe(packet_id, filters) => self.unsubscribe(packet_id, &filters).await,
             // It waits for nothing, so the loop takes it.
             Control::Disconnect { .. } => Ok(()),
         }

@@ -8,10 +8,11 @@ use session_state::{Change, Client, KEPT};
 use super::outbound::Grant;
 use super::{Connection, End, Source};
 use crate::metrics::What;
-use crate::protocol::Version;
 use crate::protocol::control::{self, Request};
+use crate::protocol::frame::length_size;
 use crate::protocol::topic::{Share, Wish, wish};
 use crate::protocol::v5::{answers, reason};
+use crate::protocol::{Version, Violation};
 use crate::retained::Retained;
 use crate::session::{Options, Subscription};
 
@@ -22,12 +23,13 @@ impl<R, W> Connection<R, W> {
     /// Adds subscriptions and answers.
     ///
     /// # Errors
-    /// When the log or the journal has failed or is closed.
+    /// When the log or the journal has failed or is closed, or the client does not take the answer.
     pub(super) async fn subscribe(
         &mut self,
         packet_id: NonZeroU16,
         requests: Vec<Request>,
     ) -> Result<(), End> {
+        self.is_answered(requests.len())?;
         // What this connection published before is not for this subscription, durable or not.
         let since = self.front.log.next_durable().max(self.appended_to);
         // What was retained before is, and that may be a moment behind.
@@ -278,15 +280,26 @@ impl<R, W> Connection<R, W> {
         Ok(())
     }
 
+    /// Refuses what cannot be answered in a packet that the client takes, with a reason for each filter.
+    fn is_answered(&self, filters: usize) -> Result<(), End> {
+        // First byte, length, packet id and the length of the properties.
+        let overhead = 1 + length_size(filters + 3) + 3;
+        if self.version == Version::V5 && filters + overhead > self.out.packet_limit() {
+            return Err(End::Violation(Violation::TooLarge));
+        }
+        Ok(())
+    }
+
     /// Removes subscriptions and answers.
     ///
     /// # Errors
-    /// When the log has failed or is closed.
+    /// When the log has failed or is closed, or the client does not take the answer.
     pub(super) async fn unsubscribe(
         &mut self,
         packet_id: NonZeroU16,
         filters: &[String],
-    ) -> Result<(), LogError> {
+    ) -> Result<(), End> {
+        self.is_answered(filters.len())?;
         let reasons: Vec<_> = filters
             .iter()
             .map(|filter| {
@@ -297,7 +310,7 @@ impl<R, W> Connection<R, W> {
                 }
             })
             .collect();
-        self.forget(filters).await?;
+        self.forget(filters).await.map_err(End::Log)?;
         match self.version {
             Version::V311 => control::put_unsuback(self.out.answers(), packet_id),
             Version::V5 => answers::put_unsuback(self.out.answers(), packet_id, &reasons),

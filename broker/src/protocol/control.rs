@@ -117,6 +117,8 @@ pub(crate) enum ConnectError {
     Credentials,
     #[error("the client is not authorised")]
     NotAuthorized,
+    #[error("the client takes only packets smaller than what it would be answered")]
+    PacketSize,
 }
 
 /// One filter of a SUBSCRIBE.
@@ -349,7 +351,9 @@ pub(crate) fn put_accepted(out: &mut Vec<u8>, session_present: bool) {
 }
 
 /// Appends the CONNACK that refuses, where the standard has one.
-pub(crate) fn put_refusal(version: Version, out: &mut Vec<u8>, error: ConnectError) {
+///
+/// With MQTT 5 it is not larger than `limit`.
+pub(crate) fn put_refusal(version: Version, out: &mut Vec<u8>, error: ConnectError, limit: usize) {
     if version == Version::V5 {
         let reason = match error {
             ConnectError::Violation(violation) => v5::reason::of(violation),
@@ -359,11 +363,12 @@ pub(crate) fn put_refusal(version: Version, out: &mut Vec<u8>, error: ConnectErr
             ConnectError::Unavailable => v5::reason::SERVER_UNAVAILABLE,
             ConnectError::Credentials => v5::reason::BAD_USER_NAME_OR_PASSWORD,
             ConnectError::NotAuthorized => v5::reason::NOT_AUTHORIZED,
+            ConnectError::PacketSize => v5::reason::of(Violation::TooLarge),
         };
-        return v5::answers::put_refused(out, reason, &error.to_string());
+        return v5::answers::put_refused(out, reason, &error.to_string(), limit);
     }
     let return_code = match error {
-        ConnectError::Violation(_) | ConnectError::AuthMethod => return,
+        ConnectError::Violation(_) | ConnectError::AuthMethod | ConnectError::PacketSize => return,
         ConnectError::Version => ConnectAckReason::UnacceptableProtocolVersion,
         ConnectError::ClientId => ConnectAckReason::IdentifierRejected,
         ConnectError::Unavailable => ConnectAckReason::ServiceUnavailable,

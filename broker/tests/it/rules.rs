@@ -69,6 +69,52 @@ async fn user_names_are_texts() {
     broker.stop().await;
 }
 
+/// No packet is larger than what the client takes [MQTT-3.1.2-24], not even one that says why.
+#[tokio::test]
+async fn no_answer_is_larger_than_what_the_client_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    let takes = |bytes| v5::connect("c", CLEAN, &four(0x27, bytes), &[]);
+    let mut client = Client::open(broker.addr()).await;
+    client.send(&takes(4)).await;
+    client.expect_closed().await;
+    let mut client = Client::open(broker.addr()).await;
+    client.send(&takes(6)).await;
+    client.expect(0x20, &[0, 0x95, 0]).await;
+    client.expect_closed().await;
+    let mut client = accepted(broker.addr(), &takes(20)).await;
+    assert_eq!(client.subscribe5(&[("a", 1); 13], &[]).await, [1; 13]);
+    let filters: Vec<u8> = (0..16).flat_map(|_| [0, 1, b'a', 1]).collect();
+    let bytes = packet(0x82, &[&[0, 9, 0][..], &filters].concat());
+    client.send(&bytes).await;
+    client.expect_disconnect(0x95).await;
+    broker.stop().await;
+}
+
+/// PUBACK is for QoS 1, PUBREC and PUBCOMP are for QoS 2, in their order.
+#[tokio::test]
+async fn acknowledgements_of_another_qos_break_a_rule() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    let mut publisher = broker.client("p", true).await;
+    for (qos, wrong) in [(1, PUBREC), (1, PUBCOMP), (2, 0x40), (2, PUBCOMP)] {
+        for durable in [0, 60] {
+            let props = four(0x11, durable);
+            let (mut client, ..) = Client::connect5(broker.addr(), "c", CLEAN, &props).await;
+            client.subscribe5(&[("t", qos)], &[]).await;
+            publisher.send(&publish(QOS_2, "t", 3, b"x")).await;
+            publisher.expect(PUBREC, &[0, 3]).await;
+            say(&mut publisher, PUBREL, 3).await;
+            publisher.expect(PUBCOMP, &[0, 3]).await;
+            let message = client.receive().await.unwrap();
+            assert_eq!(message.first & 0b110, qos << 1);
+            say(&mut client, wrong, 1).await;
+            client.expect_disconnect(0x82).await;
+        }
+    }
+    broker.stop().await;
+}
+
 /// What begins with `$` is the broker's: who publishes there is refused as by a rule, and stays connected.
 #[tokio::test]
 async fn nobody_publishes_below_the_dollar() {

@@ -82,7 +82,7 @@ fn connects_that_break_a_rule_are_refused_as_the_standard_says() {
 fn refusals_are_worded_for_the_clients_version() {
     let said = |error| {
         let mut out = Vec::new();
-        put_refusal(Version::V311, &mut out, error);
+        put_refusal(Version::V311, &mut out, error, usize::MAX);
         out
     };
     assert_eq!(said(ConnectError::Version), [0x20, 2, 0, 1]);

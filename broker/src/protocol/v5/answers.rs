@@ -60,11 +60,25 @@ pub(crate) fn put_accepted(out: &mut Vec<u8>, accepted: &Accepted<'_>) {
     put_packet(out, 0x20, &head, &properties.0, &[]);
 }
 
-/// Appends the CONNACK that refuses, with the reason in words.
-pub(crate) fn put_refused(out: &mut Vec<u8>, reason: u8, words: &str) {
+/// Returns the size of the CONNACK that accepts.
+pub(crate) fn accepted_size(accepted: &Accepted<'_>) -> usize {
+    let mut bytes = Vec::new();
+    put_accepted(&mut bytes, accepted);
+    bytes.len()
+}
+
+/// Appends the CONNACK that refuses, with the reason in words unless it would be larger than `limit`; nothing at all when
+/// it is without, too.
+pub(crate) fn put_refused(out: &mut Vec<u8>, reason: u8, words: &str, limit: usize) {
     let mut properties = Properties::default();
     properties.put_text(id::REASON_STRING, words);
-    put_packet(out, 0x20, &[0, reason], &properties.0, &[]);
+    // First byte, length, flags, reason and the length of the properties.
+    if properties.0.len() + 8 > limit {
+        properties.0.clear();
+    }
+    if limit >= 5 {
+        put_packet(out, 0x20, &[0, reason], &properties.0, &[]);
+    }
 }
 
 /// Appends a DISCONNECT with the reason in words, or without when it would be larger than `limit`.

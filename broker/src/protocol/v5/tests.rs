@@ -409,7 +409,7 @@ fn what_we_answer_they_read() {
     assert_eq!(ack.response_info.as_deref(), Some("r"));
 
     let all: [Put<'_>; 6] = [
-        &|out| answers::put_refused(out, reason::BAD_AUTHENTICATION_METHOD, "no"),
+        &|out| answers::put_refused(out, reason::BAD_AUTHENTICATION_METHOD, "no", 1000),
         &|out| answers::put_suback(out, one, &[0, 1, reason::QUOTA_EXCEEDED], Some("no")),
         &|out| answers::put_unsuback(out, one, &[0, reason::NO_SUBSCRIPTION_EXISTED]),
         &|out| answers::put_disconnect(out, reason::SESSION_TAKEN_OVER, "no", 1000),

@@ -18,8 +18,8 @@ use ingest_log::Record;
 use prometheus_client::metrics::gauge::Gauge;
 use service::Throttle;
 
-pub(crate) use self::expected::Expected;
 use self::expected::Expectations;
+pub(crate) use self::expected::Expected;
 use crate::connection::outbound::Message;
 use crate::protocol::filter_index::FilterIndex;
 

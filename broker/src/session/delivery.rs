@@ -119,7 +119,11 @@ impl Delivery {
     pub(crate) fn left(&self, out: &Outbound) -> Left {
         Left {
             sent: out.window.unacknowledged().collect(),
-            done: self.ledger.done().chain(self.done.iter().copied()).collect(),
+            done: self
+                .ledger
+                .done()
+                .chain(self.done.iter().copied())
+                .collect(),
         }
     }
 

@@ -173,6 +173,11 @@ impl Core {
         self.next_member
     }
 
+    /// Returns the number of connected members.
+    pub(super) fn members(&self) -> usize {
+        self.members.len()
+    }
+
     /// Removes a connected member; tells whether it leaves records for the others.
     pub(super) fn leave(&mut self, member: u64) -> bool {
         let Some(left) = self.members.remove(&member) else {

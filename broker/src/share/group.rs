@@ -17,7 +17,7 @@
 
 mod giving;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ingest_log::{Chunk, Cursor, Log, LogError, Reader};
@@ -59,6 +59,9 @@ pub(super) struct State {
     pub(super) roster: Roster,
     /// Records read and not looked at.
     fresh: Option<Chunk>,
+    /// How many messages of them make one turn, and how many members have left of theirs.
+    quantum: usize,
+    granted: HashMap<u64, usize>,
     /// Records read to find what was returned.
     again: Option<Chunk>,
     cursor: Cursor,
@@ -117,6 +120,8 @@ impl Group {
                 },
                 roster,
                 fresh: None,
+                quantum: 1,
+                granted: HashMap::new(),
                 again: None,
                 ended: false,
                 done_to: 0,
@@ -265,19 +270,23 @@ impl Group {
         }
     }
 
-    /// Waits until there is something to send; `false` when the log was closed and all is read.
+    /// Waits until there is something to send and it is the member's turn; `false` when the log was closed and all is
+    /// read.
     ///
     /// # Errors
     /// As [`Reader::next_chunk`].
     ///
     /// # Cancel safety
     /// Yes; the place in the queue is lost.
-    pub(super) async fn fetch(&self, replay: &Replay) -> Result<bool, LogError> {
+    pub(super) async fn fetch(&self, member: u64, replay: &Replay) -> Result<bool, LogError> {
         let mut readers = self.readers.lock().await;
         loop {
             let need = self.lock().need();
             match need {
-                Need::Nothing => return Ok(true),
+                Need::Nothing => {
+                    self.lock().grant(member);
+                    return Ok(true);
+                }
                 Need::Returned(seq) => {
                     let Some(chunk) = readers.seek(&self.log, seq).await? else {
                         return Ok(false);
@@ -296,7 +305,9 @@ impl Group {
                             let Some(chunk) = chunk? else {
                                 return Ok(false);
                             };
-                            self.lock().fresh = Some(chunk);
+                            let mut state = self.lock();
+                            state.deal(chunk, &self.wanted);
+                            state.grant(member);
                             return Ok(true);
                         }
                         () = self.returned.notified() => {}

@@ -280,7 +280,10 @@ impl Shares {
         let hungry = self.memberships.iter();
         let hungry = hungry.filter(|membership| takes(membership, window_is_full));
         let fetches: Vec<_> = hungry
-            .map(|membership| Box::pin(membership.joined.group.fetch(self.groups.replay())))
+            .map(|membership| {
+                let joined = &membership.joined;
+                Box::pin(joined.group.fetch(joined.member, self.groups.replay()))
+            })
             .collect();
         if fetches.is_empty() {
             return std::future::pending().await;

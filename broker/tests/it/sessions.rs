@@ -148,7 +148,10 @@ async fn what_goes_again_keeps_its_packet_id() {
 async fn a_subscription_finds_what_was_retained_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let broker = Broker::start(dir.path()).await;
-    for (round, flags) in [RETAIN, RETAIN | QOS_1, RETAIN | QOS_2].into_iter().enumerate() {
+    for (round, flags) in [RETAIN, RETAIN | QOS_1, RETAIN | QOS_2]
+        .into_iter()
+        .enumerate()
+    {
         let mut client = broker.client("c", round == 0).await;
         let topic = format!("kept/{round}");
         let mut bytes = publish(flags, &topic, 5, b"state");

@@ -35,6 +35,41 @@ impl Ledger {
     }
 }
 
+/// What comes at once is not all for the member that was there first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_is_for_all_members() {
+    const COUNT: u16 = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    let mut publisher = broker.client("p", true).await;
+    for qos in 0..2 {
+        let mut members = Vec::new();
+        for id in ["a", "b", "c"] {
+            let mut member = broker.client(id, true).await;
+            member.subscribe(&[("$share/g/burst", qos)]).await;
+            members.push((member, 0));
+        }
+        let burst = (1..=COUNT).flat_map(|id| publish(QOS_1, "burst", id, b"x"));
+        publisher.send(&burst.collect::<Vec<_>>()).await;
+        for id in 1..=COUNT {
+            publisher.expect(0x40, &id.to_be_bytes()).await;
+        }
+        let limit = Instant::now() + LIMIT;
+        while members.iter().map(|(_, count)| count).sum::<u16>() < COUNT {
+            assert!(Instant::now() < limit, "not all came");
+            for (member, count) in &mut members {
+                member.send(&[0xc0, 0]).await;
+                while member.receive().await.unwrap().first != 0xd0 {
+                    *count += 1;
+                }
+            }
+        }
+        let counts: Vec<_> = members.iter().map(|(_, count)| *count).collect();
+        assert!(counts.iter().all(|count| *count >= COUNT / 4), "{counts:?}");
+    }
+    broker.stop().await;
+}
+
 /// Reads messages in bulk and acknowledges them in bulk.
 struct Member {
     stream: TcpStream,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ingest_log::Record;
+use ingest_log::{Chunk, Record};
 
 use super::{Seat, State};
 use crate::connection::outbound::{Message, Outbound, Sent};
@@ -49,32 +49,51 @@ impl State {
         repeated
     }
 
-    /// Sends what nobody has looked at.
+    /// Takes records that nobody has looked at, to be given to the members in turns: a burst is for all of them, not for
+    /// the one that was there first.
+    pub(super) fn deal(&mut self, chunk: Chunk, wanted: &FilterIndex<(), ()>) {
+        let matching = chunk.iter().filter(|record| matches(wanted, record.topic));
+        let members = self.core.members().max(1);
+        self.quantum = matching.count().div_ceil(members).max(1);
+        self.granted.clear();
+        self.fresh = Some(chunk);
+    }
+
+    /// Gives a member its turn.
+    pub(super) fn grant(&mut self, member: u64) {
+        self.granted.insert(member, self.quantum);
+    }
+
+    /// Sends what nobody has looked at, as much as is left of the member's turn.
     pub(super) fn send_fresh(&mut self, giving: &mut Giving<'_>) {
         let Some(mut chunk) = self.fresh.take() else {
             return;
         };
+        let member = giving.seat.member;
+        let mut granted = self.granted.remove(&member).unwrap_or_default();
         let mut looked_at = 0;
         for record in &chunk {
-            if !giving.out.has_room() || !self.give(&record, giving) {
+            let matches = matches(giving.wanted, record.topic);
+            let is_in_turn = !matches || granted > 0;
+            if !is_in_turn || !giving.out.has_room() || !self.give(&record, matches, giving) {
                 break;
             }
+            granted -= usize::from(matches);
             looked_at += 1;
         }
         chunk.advance(looked_at);
         self.fresh = Some(chunk).filter(|chunk| !chunk.is_empty());
+        if granted > 0 {
+            self.granted.insert(member, granted);
+        }
     }
 
     /// Looks at a record, and sends it if it is for somebody; `false` when that cannot be now.
-    fn give(&mut self, record: &Record<'_>, giving: &mut Giving<'_>) -> bool {
+    fn give(&mut self, record: &Record<'_>, matches: bool, giving: &mut Giving<'_>) -> bool {
         let seq = record.seq;
         if self.core.pass_settled(seq) {
             return true;
         }
-        let mut matches = false;
-        giving
-            .wanted
-            .for_each_match(record.topic, |(), ()| matches = true);
         let again = self.core.may_be_repeated(seq);
         // What was published with QoS 0 is sent at most once, whoever gets it.
         if !matches || again && record.qos == 0 {
@@ -103,6 +122,12 @@ impl State {
             self.done_to = self.done_to.max(seq + 1);
         }
     }
+}
+
+fn matches(wanted: &FilterIndex<(), ()>, topic: &str) -> bool {
+    let mut matches = false;
+    wanted.for_each_match(topic, |(), ()| matches = true);
+    matches
 }
 
 fn send(giving: &mut Giving<'_>, record: &Record<'_>, dup: bool) -> Sent {

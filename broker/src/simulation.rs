@@ -1,7 +1,8 @@
 //! The broker in a simulated world: own clock, network, disk and order of events, all drawn from one seed.
 //!
 //! The real connections, session state, groups and logs run in it, see [`node`]; publishers and consumers with QoS 1
-//! and 2 and with `$share` are around it, see [`seeds`]. What goes wrong: connections end, or are ended unnoticed so
+//! and 2 and with `$share` are around it, with topic aliases both ways, messages that expire, wills, retained messages
+//! and subscriptions that end, see [`seeds`]. What goes wrong: connections end, or are ended unnoticed so
 //! that their bytes come late; nobody reads for long; bytes come in pieces; writes and syncs fail; the process is killed
 //! or stopped; the machine loses power during any write; sessions expire. In the end all is
 //! well again, and then every message that was acknowledged must be there, in order, and those of QoS 2 once.

@@ -270,7 +270,8 @@ fn parse(version: Version, first: u8, body: &[u8]) -> Option<Packet> {
                 ..Message::default()
             };
             let mut at = 2 + usize::from(short(0)?);
-            message.topic = str::from_utf8(body.get(2..at)?).ok()?.to_owned();
+            let topic = str::from_utf8(body.get(2..at)?).ok()?;
+            topic.clone_into(&mut message.topic);
             if message.qos > 0 {
                 message.id = short(at)?;
                 at += 2;

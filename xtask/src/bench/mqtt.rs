@@ -2,7 +2,8 @@
 //!
 //! For each number of connections: acknowledged messages per second while an absent session has to keep all of them;
 //! messages per second end to end, to one subscriber with a persistent session; latency of acknowledgements at half of
-//! the rate that was reached. Ours acknowledges after `fdatasync`. Then the memory of idle connections.
+//! the rate that was reached. Ours acknowledges after `fdatasync`. Then the memory of idle connections,
+//! over TCP, WebSocket and TLS.
 #![expect(
     clippy::disallowed_methods,
     reason = "a measurement awaits the tasks it spawns"
@@ -10,6 +11,7 @@
 
 mod client;
 mod idle;
+mod tls;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -74,7 +76,9 @@ struct Report {
     runs: u32,
     payload_bytes: usize,
     medians: Vec<Cell>,
+    /// Medians of the runs below.
     idle: Vec<idle::Idle>,
+    idle_runs: Vec<idle::Idle>,
     cells: Vec<Cell>,
 }
 
@@ -106,14 +110,16 @@ struct Broker {
     process: Process,
     mqtt: String,
     ws: Option<String>,
-    /// Goes with it.
-    _folder: TempDir,
+    tls: Option<String>,
+    /// Goes with it; the certificate of its TLS is in it.
+    folder: TempDir,
 }
 
 impl Broker {
     fn start(kind: Kind, program: &Path) -> Result<Self> {
         let folder = TempDir::with_prefix("lastmile-bench-")?;
         let Some(persistence) = persistence(kind) else {
+            let (certificate, key) = tls::write_certificate(folder.path())?;
             let (process, ready) = Launch::of("broker", program, folder.path())
                 .arg("--data")
                 .arg(folder.path())
@@ -122,7 +128,13 @@ impl Broker {
                     "127.0.0.1:0",
                     "--mqtt-ws-listen",
                     "127.0.0.1:0",
+                    "--mqtt-tls-listen",
+                    "127.0.0.1:0",
                 ])
+                .arg("--mqtt-tls-cert")
+                .arg(certificate)
+                .arg("--mqtt-tls-key")
+                .arg(key)
                 .args(["--admin-listen", "127.0.0.1:0", "--log", "warn"])
                 .args(["--hold-for", "none"])
                 .start_ready()?;
@@ -130,7 +142,8 @@ impl Broker {
                 process,
                 mqtt: ready.address("mqtt")?,
                 ws: Some(ready.address("mqtt_ws")?),
-                _folder: folder,
+                tls: Some(ready.address("mqtt_tls")?),
+                folder,
             });
         };
         let (process, port) = start_mosquitto(folder.path(), persistence)?;
@@ -138,7 +151,8 @@ impl Broker {
             process,
             mqtt: format!("127.0.0.1:{port}"),
             ws: None,
-            _folder: folder,
+            tls: None,
+            folder,
         })
     }
 
@@ -149,6 +163,7 @@ impl Broker {
     fn address(&self, over: &str) -> Result<String> {
         match over {
             "mqtt" => Ok(self.mqtt.clone()),
+            "tls" => self.tls.clone().context("it has no TLS"),
             _ => self.ws.clone().context("it has no WebSocket"),
         }
     }
@@ -206,18 +221,20 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             }
         }
     }
-    let mut idle = Vec::new();
-    for &kind in kinds.iter().filter(|_| options.idle > 0) {
-        let overs: &[&'static str] = if kind == Kind::Lastmile {
-            &["mqtt", "ws"]
-        } else {
-            &["mqtt"]
-        };
-        for &over in overs {
-            let broker = Broker::start(kind, &program)?;
-            let found = runtime.block_on(idle::measure(kind, over, &broker, options.idle))?;
-            progress(&format!("{found:?}"));
-            idle.push(found);
+    let mut idle_runs = Vec::new();
+    for run in 1..=options.runs {
+        for &kind in kinds.iter().filter(|_| options.idle > 0) {
+            let overs: &[&'static str] = if kind == Kind::Lastmile {
+                &["mqtt", "ws", "tls"]
+            } else {
+                &["mqtt"]
+            };
+            for &over in overs {
+                let broker = Broker::start(kind, &program)?;
+                let found = runtime.block_on(idle::measure(kind, over, &broker, options.idle))?;
+                progress(&format!("run {run}/{}: {found:?}", options.runs));
+                idle_runs.push(found);
+            }
         }
     }
     print(&Report {
@@ -228,7 +245,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         runs: options.runs,
         payload_bytes: client::PAYLOAD_BYTES,
         medians: medians(&cells),
-        idle,
+        idle: idle::medians(&idle_runs),
+        idle_runs,
         cells,
     })?;
     Ok(ExitCode::SUCCESS)

@@ -55,6 +55,7 @@ fn no_input_harms_the_broker() {
             });
         }
     });
+    println!("{cases} cases on {threads} threads");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What an idle connection costs in memory.
 
+use std::any::Any;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use system_tests::proc_stat;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::super::measure::as_f64;
-use super::client;
-use super::{Broker, Kind};
+use super::super::median;
+use super::{Broker, Kind, client, tls};
 
 /// Connections opened at a time.
 const AT_A_TIME: usize = 200;
@@ -20,7 +22,7 @@ const AT_A_TIME: usize = 200;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Idle {
     subject: Kind,
     over: &'static str,
@@ -29,6 +31,27 @@ pub(super) struct Idle {
     bytes_per_connection: f64,
     resident_mib: f64,
 }
+
+/// Returns the medians of the runs of each subject over each way.
+pub(super) fn medians(runs: &[Idle]) -> Vec<Idle> {
+    let mut all: Vec<Idle> = Vec::new();
+    for run in runs {
+        let key = |idle: &Idle| (idle.subject, idle.over);
+        if all.iter().any(|there| key(there) == key(run)) {
+            continue;
+        }
+        let same = || runs.iter().filter(|other| key(other) == key(run));
+        all.push(Idle {
+            bytes_per_connection: median(same().map(|idle| idle.bytes_per_connection)),
+            resident_mib: median(same().map(|idle| idle.resident_mib)),
+            ..run.clone()
+        });
+    }
+    all
+}
+
+/// A connection that is kept open.
+type Kept = Box<dyn Any + Send>;
 
 /// Opens connections that say nothing, and looks at the server's memory.
 pub(super) async fn measure(
@@ -43,12 +66,19 @@ pub(super) async fn measure(
     );
     let address = broker.address(over)?;
     let before = proc_stat::resident_bytes(broker.id())?;
-    let mut streams: Vec<TcpStream> = Vec::with_capacity(count);
+    let mut streams: Vec<Kept> = Vec::with_capacity(count);
+    let connector = match over {
+        "tls" => Some(tls::connector(broker.folder.path())?),
+        _ => None,
+    };
     while streams.len() < count {
         let more = AT_A_TIME.min(count - streams.len());
         let opening = (0..more).map(|at| {
             let (address, id) = (address.clone(), format!("idle-{}", streams.len() + at));
-            tokio::spawn(async move { timeout(PATIENCE, open(&address, &id, over)).await? })
+            let connector = connector.clone();
+            tokio::spawn(async move {
+                timeout(PATIENCE, open(connector.as_ref(), over, &address, &id)).await?
+            })
         });
         for opened in opening.collect::<Vec<_>>() {
             streams.push(opened.await??);
@@ -64,10 +94,20 @@ pub(super) async fn measure(
     })
 }
 
-async fn open(address: &str, id: &str, over: &str) -> Result<TcpStream> {
-    if over == "mqtt" {
-        return client::connect(address, id, true).await;
-    }
+async fn open(
+    connector: Option<&TlsConnector>,
+    over: &str,
+    address: &str,
+    id: &str,
+) -> Result<Kept> {
+    Ok(match (connector, over) {
+        (Some(connector), _) => Box::new(tls::connect(connector, address, id).await?),
+        (None, "mqtt") => Box::new(client::connect(address, id, true).await?),
+        (None, _) => Box::new(open_websocket(address, id).await?),
+    })
+}
+
+async fn open_websocket(address: &str, id: &str) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!(
         "GET /mqtt HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -14,7 +14,7 @@ use model::topic::INGEST_FILTERS;
 use model::{Position, Record};
 use mqtt_client::{
     BrokerUrl, ConnectOptions, LiveConsumer, LiveOptions, PublishError, Publisher,
-    PublisherOptions, Qos,
+    PublisherOptions, Qos, Tls, TlsSettings,
 };
 use serde::{Deserialize, Serialize};
 use service::{Clock, Common, Context, Problems, Secret, Stage};
@@ -37,10 +37,13 @@ const PACKET_OVERHEAD: usize = 512;
 #[serde(default, deny_unknown_fields)]
 #[group(id = "api_broker")]
 pub struct Settings {
-    /// Broker that takes what is posted and tells what happens, as `mqtt://user:password@host:port`
-    /// [default: 127.0.0.1, port 1883]
+    /// Broker that takes what is posted and tells what happens, as `mqtt://user:password@host:port`, or
+    /// `mqtts://` for TLS [default: 127.0.0.1, port 1883, for TLS 8883]
     #[arg(long, env = "LASTMILE_BROKER", value_name = "URL")]
     pub broker: Option<Secret<String>>,
+    /// TLS to it.
+    #[command(flatten)]
+    pub tls: TlsSettings,
 }
 
 /// The settings in effect.
@@ -49,6 +52,9 @@ pub struct Config {
     /// The broker, with its password.
     #[serde(serialize_with = "shown")]
     pub broker: BrokerUrl,
+    /// TLS to it, where its address asks for that.
+    #[serde(skip)]
+    pub tls: Option<Tls>,
 }
 
 /// Shows an address without its password.
@@ -67,8 +73,7 @@ impl Config {
         let given = settings.broker.map(|url| url.expose().clone());
         let mut broker = BrokerUrl {
             host: default.ip().to_string(),
-            port: None,
-            credentials: None,
+            ..BrokerUrl::default()
         };
         if let Some(text) = given {
             match text.parse() {
@@ -76,8 +81,9 @@ impl Config {
                 Err(error) => problems.add("broker", format!("is no address: {error}")),
             }
         }
-        broker.port.get_or_insert(default.port());
-        problems.or(Self { broker })
+        broker.port = Some(broker.port_or(default.port()));
+        let tls = settings.tls.resolve(&broker, &mut problems);
+        problems.or(Self { broker, tls })
     }
 }
 
@@ -110,7 +116,8 @@ pub fn connect(config: &Config, max_payload: usize, context: &Context) -> Remote
     let options = |role: &str| {
         let id = client_id(role);
         tracing::info!(client_id = id, broker = %config.broker, "connecting to the broker");
-        let mut options = ConnectOptions::from_url(&config.broker, DEFAULT_PORT, id);
+        let mut options =
+            ConnectOptions::from_url(&config.broker, DEFAULT_PORT, id, config.tls.clone());
         options.max_packet_size = max_payload.saturating_add(PACKET_OVERHEAD);
         options
     };

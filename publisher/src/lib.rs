@@ -101,6 +101,7 @@ impl SendConfig {
             host: self.host.clone(),
             port: self.port,
             credentials: self.credentials.clone(),
+            tls: self.tls.clone(),
             // Two publishers at a time must not push each other out.
             client_prefix: format!("publisher-{:08x}", rand::random::<u32>()),
             acknowledged: self.qos > 0,

@@ -12,6 +12,7 @@
 //! window: what is lost with a connection is lost.
 
 mod connection;
+mod socket;
 mod window;
 
 use std::cell::RefCell;
@@ -19,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_client::{Backoff, Credentials};
+use mqtt_client::{Backoff, Credentials, Tls};
 use service::Clock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,7 @@ pub(crate) struct SendOptions {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) credentials: Option<Credentials>,
+    pub(crate) tls: Option<Tls>,
     /// Beginning of every client id.
     pub(crate) client_prefix: String,
     /// Wait for PUBACKs (QoS 1) or not (QoS 0).
@@ -173,6 +175,6 @@ pub(crate) struct Outcome {
 impl Lost {
     /// Tells whether trying again cannot help.
     fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(2 | 4 | 5))
+        matches!(self, Self::Refused(2 | 4 | 5) | Self::Tls(_))
     }
 }

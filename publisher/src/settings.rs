@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use mqtt_client::{BrokerUrl, Credentials};
+use mqtt_client::{BrokerUrl, Credentials, Tls, TlsSettings};
 use serde::{Deserialize, Serialize};
 use service::{Common, HumanDuration, Problems, Secret};
 
@@ -117,9 +117,13 @@ pub struct SendSettings {
         env = "LASTMILE_BROKER",
         value_name = "URL",
         help_heading = "Sending",
-        help = "The broker, mqtt://[user[:password]@]host[:port] [default: mqtt://127.0.0.1:1883]"
+        help = "The broker, mqtt://[user[:password]@]host[:port], or mqtts:// for TLS [default: mqtt://127.0.0.1:1883]"
     )]
     pub mqtt: Option<Secret<String>>,
+    /// TLS to it.
+    #[command(flatten, next_help_heading = "Sending")]
+    #[serde(default)]
+    pub tls: TlsSettings,
     /// Give up after this time without an acknowledgement while one is owed [default: 60s]
     #[arg(
         long,
@@ -226,6 +230,8 @@ pub struct SendConfig {
     pub(crate) port: u16,
     #[serde(skip)]
     pub(crate) credentials: Option<Credentials>,
+    #[serde(skip)]
+    pub(crate) tls: Option<Tls>,
     pub(crate) rate: Option<f64>,
     pub(crate) connections: u64,
     pub(crate) threads: usize,
@@ -414,12 +420,9 @@ fn send(
         .parse::<BrokerUrl>();
     let url = url.unwrap_or_else(|error| {
         problems.add("mqtt", error.to_string());
-        BrokerUrl {
-            host: String::new(),
-            port: None,
-            credentials: None,
-        }
+        BrokerUrl::default()
     });
+    let tls = settings.tls.resolve(&url, problems);
     let default_port = common.port_base.checked_add(1_883).unwrap_or_else(|| {
         problems.add(
             "port_base",
@@ -455,7 +458,7 @@ fn send(
         problems.add("give_up", format!("is {give_up}; give 100ms or more"));
     }
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
-    let port = url.port.unwrap_or(default_port);
+    let port = url.port_or(default_port);
     SendConfig {
         broker: BrokerUrl {
             port: Some(port),
@@ -465,6 +468,7 @@ fn send(
         host: url.host,
         port,
         credentials: url.credentials,
+        tls,
         rate: settings.rate,
         connections: connections.min(most_connections),
         threads: settings.threads.unwrap_or(processors).max(1),

@@ -19,7 +19,7 @@ const WORKERS: u32 = 50;
 /// A burst of simulated positions.
 #[derive(Debug, Clone)]
 pub struct Burst {
-    /// The broker, `host:port`.
+    /// The broker, `host:port`, or its whole address.
     pub mqtt: String,
     /// How many messages.
     pub messages: u64,
@@ -34,9 +34,14 @@ pub struct Burst {
 impl Burst {
     /// Prepares the program that sends it.
     pub fn launch(&self, publisher: &Path, log_folder: &Path) -> Launch {
+        let scheme = if self.mqtt.contains("://") {
+            ""
+        } else {
+            "mqtt://"
+        };
         let mut launch = Launch::of("publisher", publisher, log_folder)
             .args(["--burst", &self.messages.to_string()])
-            .args(["--mqtt", &format!("mqtt://{}", self.mqtt)])
+            .args(["--mqtt", &format!("{scheme}{}", self.mqtt)])
             .args(["--connections", &self.connections.to_string()])
             .args(["--workers", &self.connections.max(WORKERS).to_string()])
             .args(["--log", "warn", "--summary", "json"]);

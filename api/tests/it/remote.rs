@@ -66,6 +66,7 @@ impl Drop for Mosquitto {
 fn connect(port: u16, context: &Context) -> Remote {
     let settings = remote::Settings {
         broker: Some(format!("mqtt://127.0.0.1:{port}").into()),
+        ..remote::Settings::default()
     };
     let config = remote::Config::resolve(settings, &Common::new("unused")).unwrap();
     remote::connect(&config, 2_000, context)

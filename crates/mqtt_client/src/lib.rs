@@ -13,13 +13,15 @@
 //! Each client comes in two halves: a handle, and a task whose `run` the caller spawns, so that the
 //! caller's own supervision stops it. All reconnect for ever, with a growing and jittered delay.
 //!
-//! There is no TLS and no MQTT 5 here: put clients beside the broker, or a tunnel between them.
+//! All speak MQTT 3.1.1, over TCP or TLS.
 
 mod backoff;
 mod consumer;
 mod live;
 mod options;
 mod publisher;
+mod settings;
+mod tls;
 
 pub use backoff::Backoff;
 pub use consumer::{
@@ -32,6 +34,8 @@ pub use publisher::{
     NotAcked, OnAck, PublishError, Publisher, PublisherOptions, PublisherStats, PublisherTask,
     Receipt,
 };
+pub use settings::TlsSettings;
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// What a client's task ends with; the shape that task supervisors take.
 pub type TaskResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;

@@ -7,6 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::Tls;
+
 /// A user name and a password; `Debug` hides the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -25,11 +27,16 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A broker's address: `mqtt://[user[:password]@]host[:port]`.
+/// Port of MQTT over TLS.
+const TLS_PORT: u16 = 8883;
+
+/// A broker's address: `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS.
 ///
 /// `Display` writes it without the password.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerUrl {
+    /// TLS is asked for.
+    pub tls: bool,
     /// Host name or IP address (an IPv6 address without its brackets).
     pub host: String,
     /// TCP port, when the URL names one.
@@ -43,7 +50,7 @@ pub struct BrokerUrl {
 pub enum BrokerUrlError {
     /// The text begins with another scheme.
     #[error(
-        "has an unknown scheme; give mqtt://[user[:password]@]host[:port] (TLS is not supported)"
+        "has an unknown scheme; give mqtt://[user[:password]@]host[:port], or mqtts:// for TLS"
     )]
     Scheme,
     /// The text names no host.
@@ -58,10 +65,11 @@ impl FromStr for BrokerUrl {
     type Err = BrokerUrlError;
 
     fn from_str(text: &str) -> Result<Self, BrokerUrlError> {
-        let rest = match text.split_once("://") {
-            Some(("mqtt" | "tcp", rest)) => rest,
+        let (tls, rest) = match text.split_once("://") {
+            Some(("mqtt" | "tcp", rest)) => (false, rest),
+            Some(("mqtts" | "ssl" | "tls", rest)) => (true, rest),
             Some(_) => return Err(BrokerUrlError::Scheme),
-            None => text,
+            None => (false, text),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (credentials, address) = match rest.rsplit_once('@') {
@@ -80,10 +88,19 @@ impl FromStr for BrokerUrl {
             return Err(BrokerUrlError::Host);
         }
         Ok(Self {
+            tls,
             host: host.to_owned(),
             port,
             credentials,
         })
+    }
+}
+
+impl BrokerUrl {
+    /// Returns its port: the one it names, else 8883 for TLS and `default_port` without.
+    pub fn port_or(&self, default_port: u16) -> u16 {
+        let default = if self.tls { TLS_PORT } else { default_port };
+        self.port.unwrap_or(default)
     }
 }
 
@@ -111,7 +128,7 @@ fn split_port(address: &str) -> Result<(&str, Option<u16>), BrokerUrlError> {
 
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("mqtt://")?;
+        f.write_str(if self.tls { "mqtts://" } else { "mqtt://" })?;
         if let Some(credentials) = &self.credentials {
             write!(f, "{}@", credentials.username)?;
         }
@@ -136,6 +153,8 @@ pub struct ConnectOptions {
     pub client_id: String,
     /// Who connects; default nobody.
     pub credentials: Option<Credentials>,
+    /// TLS, where it is to be spoken; default not.
+    pub tls: Option<Tls>,
     /// The broker drops a client it has not heard from for 1.5 times this; default 30 s, at least 1 s.
     pub keep_alive: Duration,
     /// Largest packet sent or taken, in bytes; default 1 MiB. A larger one from the broker breaks the
@@ -154,21 +173,25 @@ impl ConnectOptions {
             port,
             client_id: client_id.into(),
             credentials: None,
+            tls: None,
             keep_alive: Duration::from_secs(30),
             max_packet_size: 1024 * 1024,
             inflight: 1_000,
         }
     }
 
-    /// Takes a broker's address; `default_port` stands in when it names no port.
-    pub fn from_url(url: &BrokerUrl, default_port: u16, client_id: impl Into<String>) -> Self {
+    /// Takes a broker's address and how TLS is spoken where it asks for it ([`crate::TlsSettings::resolve`]);
+    /// `default_port` stands in when it names none and asks for no TLS.
+    pub fn from_url(
+        url: &BrokerUrl,
+        default_port: u16,
+        client_id: impl Into<String>,
+        tls: Option<Tls>,
+    ) -> Self {
         Self {
             credentials: url.credentials.clone(),
-            ..Self::new(
-                url.host.clone(),
-                url.port.unwrap_or(default_port),
-                client_id,
-            )
+            tls,
+            ..Self::new(url.host.clone(), url.port_or(default_port), client_id)
         }
     }
 
@@ -188,6 +211,9 @@ impl ConnectOptions {
             .set_inflight(self.inflight.max(1));
         if let Some(credentials) = &self.credentials {
             options.set_credentials(&credentials.username, &credentials.password);
+        }
+        if let Some(tls) = &self.tls {
+            options.set_transport(tls.to_rumqttc());
         }
         options
     }
@@ -212,12 +238,29 @@ mod tests {
         assert_eq!((bare.host.as_str(), bare.port), ("localhost", None));
         let v6: BrokerUrl = "tcp://[::1]:1883/".parse().unwrap();
         assert_eq!(v6.to_string(), "mqtt://[::1]:1883");
+        assert!(![&url, &bare, &v6].iter().any(|url| url.tls));
+    }
+
+    #[test]
+    fn tls_has_a_scheme_and_a_port_of_its_own() {
+        for text in ["mqtts://host", "ssl://host", "tls://host/"] {
+            let url: BrokerUrl = text.parse().unwrap();
+            assert!(url.tls && url.port.is_none(), "{text}");
+            assert_eq!(
+                (url.port_or(1883), url.to_string().as_str()),
+                (8883, "mqtts://host")
+            );
+        }
+        let url: BrokerUrl = "mqtts://host:1".parse().unwrap();
+        assert_eq!(url.port_or(1883), 1);
+        assert_eq!("host".parse::<BrokerUrl>().unwrap().port_or(2), 2);
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
         for (text, error) in [
-            ("mqtts://host", BrokerUrlError::Scheme),
+            ("http://host", BrokerUrlError::Scheme),
+            ("mqtts://", BrokerUrlError::Host),
             ("mqtt://", BrokerUrlError::Host),
             ("mqtt://user@", BrokerUrlError::Host),
             ("mqtt://host:0", BrokerUrlError::Port),

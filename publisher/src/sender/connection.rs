@@ -3,10 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::socket::Socket;
 use super::{SendOptions, Sender};
 use crate::message::TimeText;
 use crate::source::Next;
@@ -29,6 +28,8 @@ const INPUT_BYTES: usize = 16 * 1024;
 pub(super) enum Lost {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("TLS with the broker is not possible: {0}")]
+    Tls(#[source] io::Error),
     #[error("the broker closed the connection")]
     Closed,
     #[error("no answer within {}s", CONNECT_TIMEOUT.as_secs())]
@@ -65,7 +66,7 @@ pub(super) enum End {
 /// An accepted connection and its buffers.
 #[derive(Debug)]
 pub(super) struct Link {
-    stream: TcpStream,
+    socket: Socket,
     output: Vec<u8>,
     /// How much of `output` was written.
     written: usize,
@@ -80,27 +81,29 @@ pub(super) struct Link {
 impl Link {
     pub(super) async fn connect(options: &SendOptions, client_id: &str) -> Result<Self, Lost> {
         let connecting = async {
-            let mut stream = TcpStream::connect((options.host.as_str(), options.port)).await?;
-            stream.set_nodelay(true)?;
+            let mut socket = Socket::connect(options).await?;
             let mut connect = Vec::new();
             let credentials = options.credentials.as_ref();
             wire::write_connect(&mut connect, client_id, credentials, KEEP_ALIVE_S);
-            stream.write_all(&connect).await?;
+            socket.write_all(&connect).await?;
             let mut answer = [0; 4];
-            if stream.read_exact(&mut answer).await.is_err() {
-                return Err(Lost::Closed);
+            if let Err(error) = socket.read_exact(&mut answer).await {
+                return Err(match error.kind() {
+                    io::ErrorKind::InvalidData => Lost::Tls(error),
+                    _ => Lost::Closed,
+                });
             }
             match wire::read(&answer)? {
-                Some((Incoming::ConnAck { code: 0 }, _)) => Ok(stream),
+                Some((Incoming::ConnAck { code: 0 }, _)) => Ok(socket),
                 Some((Incoming::ConnAck { code }, _)) => Err(Lost::Refused(code)),
                 _ => Err(Lost::Unexpected(Unexpected(answer[0]))),
             }
         };
-        let stream = timeout(CONNECT_TIMEOUT, connecting).await;
-        let stream = stream.map_err(|_| Lost::ConnectTimeout)??;
+        let socket = timeout(CONNECT_TIMEOUT, connecting).await;
+        let socket = socket.map_err(|_| Lost::ConnectTimeout)??;
         let now = Instant::now();
         Ok(Self {
-            stream,
+            socket,
             output: Vec::with_capacity(2 * OUTPUT_BYTES),
             written: 0,
             input: vec![0; INPUT_BYTES].into_boxed_slice(),
@@ -112,13 +115,14 @@ impl Link {
     }
 
     fn has_output(&self) -> bool {
-        self.written < self.output.len()
+        self.written < self.output.len() || self.socket.has_unsent()
     }
 
     /// Writes what the socket takes.
     fn write(&mut self, now: Instant) -> Result<(), Lost> {
-        while self.has_output() {
-            match self.stream.try_write(&self.output[self.written..]) {
+        self.socket.try_flush()?;
+        while self.written < self.output.len() {
+            match self.socket.try_write(&self.output[self.written..]) {
                 Ok(count) => {
                     self.written += count;
                     self.last_write = now;
@@ -146,19 +150,14 @@ impl Sender {
                 Ok(None) => {
                     wire::write_disconnect(&mut link.output);
                     // All is acknowledged: how the goodbye fares does not matter.
-                    drop(link.stream.write_all(&link.output).await);
+                    drop(link.socket.close(&link.output).await);
                     return End::Finished;
                 }
                 Err(lost) => return End::Lost(lost),
             };
-            let interest = if link.has_output() {
-                Interest::READABLE | Interest::WRITABLE
-            } else {
-                Interest::READABLE
-            };
             let stopping = self.around.stop.is_cancelled();
             tokio::select! {
-                ready = link.stream.ready(interest) => {
+                ready = link.socket.ready(link.has_output()) => {
                     if let Err(error) = ready {
                         return End::Lost(error.into());
                     }
@@ -298,7 +297,7 @@ impl Sender {
     /// Reads what has come.
     fn read(&mut self, link: &mut Link) -> Result<(), Lost> {
         loop {
-            let count = match link.stream.try_read(&mut link.input[link.kept..]) {
+            let count = match link.socket.try_read(&mut link.input[link.kept..]) {
                 Ok(0) => return Err(Lost::Closed),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),

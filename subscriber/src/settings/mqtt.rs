@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use model::topic::INGEST_GROUP;
-use mqtt_client::BrokerUrl;
+use mqtt_client::{BrokerUrl, Tls, TlsSettings};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use service::{ByteSize, Common, Problems};
 
@@ -16,10 +16,13 @@ const MOST_CONNECTIONS: usize = 64;
 #[serde(default, deny_unknown_fields)]
 #[command(next_help_heading = "MQTT options")]
 pub struct MqttSettings {
-    /// Broker to take messages from, `mqtt://user:password@host:port`; user, password and port may be left
-    /// out [default: port 1883 of this machine]
+    /// Broker to take messages from, `mqtt://user:password@host:port`, or `mqtts://` for TLS; user, password and
+    /// port may be left out [default: port 1883 of this machine, for TLS 8883]
     #[arg(long, env = "LASTMILE_BROKER", value_name = "URL")]
     pub broker: Option<String>,
+    /// TLS to it.
+    #[command(flatten)]
+    pub tls: TlsSettings,
     /// Name of the subscription at the broker: the group of `$share/ID/...` and the beginning of the sessions'
     /// names, the only one's whole name. The same after every restart. Another name is another subscription, and
     /// begins with what comes from then on, or with all that the broker holds for it (--hold-for of the broker)
@@ -135,6 +138,9 @@ impl Serialize for ShownUrl {
 pub struct MqttConfig {
     /// The broker.
     pub broker: ShownUrl,
+    /// TLS to it, where its address asks for that.
+    #[serde(skip)]
+    pub tls: Option<Tls>,
     /// Its port, when the address names none.
     pub default_port: u16,
     /// Name of the session; with several connections the beginning of their names.
@@ -168,13 +174,10 @@ impl MqttConfig {
         let broker = settings.broker.as_deref().unwrap_or("mqtt://127.0.0.1");
         let broker = broker.parse::<BrokerUrl>().unwrap_or_else(|error| {
             problems.add("broker", error.to_string());
-            BrokerUrl {
-                host: String::new(),
-                port: None,
-                credentials: None,
-            }
+            BrokerUrl::default()
         });
         let config = Self {
+            tls: settings.tls.resolve(&broker, &mut problems),
             broker: ShownUrl(broker),
             default_port: common
                 .listen_addr("broker", None, 1883, &mut problems)

@@ -96,7 +96,8 @@ fn consumer_options(mqtt: &MqttConfig, member: Option<(u16, usize)>) -> Consumer
         None => id.clone(),
         Some((replica, number)) => format!("{id}-{replica}-{number}"),
     };
-    let mut connect = ConnectOptions::from_url(&mqtt.broker.0, mqtt.default_port, client_id);
+    let (url, tls) = (&mqtt.broker.0, mqtt.tls.clone());
+    let mut connect = ConnectOptions::from_url(url, mqtt.default_port, client_id, tls);
     connect.max_packet_size = mqtt.max_packet_size.as_usize();
     let shared = INGEST_FILTERS.map(|filter| format!("$share/{id}/{filter}"));
     let mut options = match (member, mqtt.subscription) {

@@ -1,9 +1,11 @@
 //! Broker, subscriber and API as processes of their own over one SQLite file: what is published is
 //! acknowledged, what is acknowledged is stored once, also when each of them is killed.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use system_tests::http::Http;
 use system_tests::kill_loop::{self, Reconciliation};
 use system_tests::process::{Launch, Process};
@@ -26,15 +28,19 @@ struct Services {
     folder: TempDir,
     base: u16,
     processes: Vec<Process>,
+    /// Subscriber and API speak TLS to the broker, which asks for their certificate.
+    tls: bool,
 }
 
 impl Services {
-    fn start() -> Self {
+    fn start(tls: bool) -> Self {
         let mut services = Self {
             folder: TempDir::with_prefix("lastmile-services-").unwrap(),
             base: ports::free_base().unwrap(),
             processes: Vec::new(),
+            tls,
         };
+        certificates(services.folder.path());
         for name in SERVICES {
             let process = services.launch(name);
             services.processes.push(process);
@@ -58,9 +64,38 @@ impl Services {
             .arg("--data")
             .arg(self.data())
             .args(["--port-base", &self.base.to_string()])
+            .args(self.tls_args(name))
             .start_ready()
             .unwrap();
         process
+    }
+
+    fn tls_args(&self, name: &str) -> Vec<String> {
+        let file = |name| self.folder.path().join(name).display().to_string();
+        let address = format!("127.0.0.1:{}", 8883 + self.base);
+        let args = |names: [&str; 4], values: [String; 4]| {
+            let pairs = names.into_iter().zip(values);
+            pairs
+                .flat_map(|(name, value)| [format!("--{name}"), value])
+                .collect()
+        };
+        let (ca, certificate, key) = (file("ca.pem"), file("own.crt"), file("own.key"));
+        match name {
+            _ if !self.tls => Vec::new(),
+            "broker" => args(
+                [
+                    "mqtt-tls-listen",
+                    "mqtt-tls-cert",
+                    "mqtt-tls-key",
+                    "mqtt-tls-client-ca",
+                ],
+                [address, certificate, key, ca],
+            ),
+            _ => args(
+                ["broker", "broker-ca", "broker-cert", "broker-key"],
+                [format!("mqtts://{address}"), ca, certificate, key],
+            ),
+        }
     }
 
     fn kill_and_restart(&mut self, index: usize) {
@@ -77,17 +112,49 @@ impl Services {
     }
 }
 
+/// Writes a CA and a certificate of it that serves everybody.
+fn certificates(folder: &Path) {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    fs::write(folder.join("ca.pem"), issuer.pem()).unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let own = params.signed_by(&key, &issuer).unwrap();
+    fs::write(folder.join("own.crt"), own.pem()).unwrap();
+    fs::write(folder.join("own.key"), key.serialize_pem()).unwrap();
+}
+
 #[test]
 fn a_burst_is_stored_once_while_each_service_is_killed() {
-    let test = "separate_processes::a_burst_is_stored_once_while_each_service_is_killed";
+    stored_once(
+        "separate_processes::a_burst_is_stored_once_while_each_service_is_killed",
+        false,
+    );
+}
+
+/// Publisher, subscriber and API each show a certificate.
+#[test]
+fn a_burst_over_tls_is_stored_once_while_each_service_is_killed() {
+    stored_once(
+        "separate_processes::a_burst_over_tls_is_stored_once_while_each_service_is_killed",
+        true,
+    );
+}
+
+fn stored_once(test: &str, tls: bool) {
     let Some(python) = python::plain(test) else {
         return;
     };
     let program = binaries::path("publisher").unwrap();
-    let mut services = Services::start();
+    let mut services = Services::start(tls);
     let ledger = services.folder.path().join("ledger.ndjson");
     let burst = Burst {
-        mqtt: format!("127.0.0.1:{}", 1883 + services.base),
+        mqtt: if tls {
+            format!("mqtts://127.0.0.1:{}", 8883 + services.base)
+        } else {
+            format!("127.0.0.1:{}", 1883 + services.base)
+        },
         messages: MESSAGES,
         connections: 8,
         ledger: Some(ledger.clone()),
@@ -96,6 +163,8 @@ fn a_burst_is_stored_once_while_each_service_is_killed() {
     let http = Http::new(&services.http_address()).unwrap();
     let mut load = burst
         .launch(&program, services.folder.path())
+        // All but the address, which the burst has.
+        .args(services.tls_args("publisher").into_iter().skip(2))
         .start()
         .unwrap();
     for (index, name) in SERVICES.into_iter().enumerate() {

@@ -1,9 +1,11 @@
 //! The consumer's task: makes one connection after another.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -12,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{Connection, End, Lost};
 use super::queue::Queue;
 use super::{AckToken, ConsumerOptions, Counters, Link};
-use crate::{Backoff, TaskResult};
+use crate::{Backoff, ConnectOptions, TaskResult};
 
 /// Time to connect, the broker's answer included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -111,8 +113,7 @@ impl ConsumerTask {
             // A connection that cannot be read from would be ended by the broker, and its messages sent again.
             side.queue.room().await;
             let made = timeout(CONNECT, async {
-                let mut stream = TcpStream::connect((connect.host.as_str(), connect.port)).await?;
-                stream.set_nodelay(true)?;
+                let mut stream = open(connect).await?;
                 let session_present = connection.handshake(&mut stream).await?;
                 Ok::<_, Lost>((stream, session_present))
             });
@@ -142,3 +143,18 @@ impl ConsumerTask {
         connection.serve(stream, stop).await
     }
 }
+
+/// Connects, over TLS where that is asked for.
+async fn open(connect: &ConnectOptions) -> io::Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect((connect.host.as_str(), connect.port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(match &connect.tls {
+        None => Box::new(stream),
+        Some(tls) => Box::new(tls.connect(&connect.host, stream).await?),
+    })
+}
+
+/// What a connection is read from and written to.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}

@@ -10,6 +10,7 @@ mod live;
 mod mosquitto;
 mod publisher;
 mod subscribing;
+mod tls;
 
 use std::time::Duration;
 

@@ -16,6 +16,11 @@ pub(crate) struct Mosquitto {
 impl Mosquitto {
     /// Starts one, or says which test is skipped because none is installed.
     pub(crate) fn start(test: &str) -> Option<Self> {
+        Self::start_with(test, "")
+    }
+
+    /// The same with more lines of configuration for its listener.
+    pub(crate) fn start_with(test: &str, listener: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .unwrap()
@@ -23,7 +28,7 @@ impl Mosquitto {
             .unwrap()
             .port();
         let config = format!(
-            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
+            "listener {port} 127.0.0.1\n{listener}allow_anonymous true\npersistence false\n\
              max_queued_messages 0\nmax_inflight_messages 20\n"
         );
         std::fs::write(directory.path().join("mosquitto.conf"), config).unwrap();

@@ -53,7 +53,7 @@ fn wrong_settings_are_all_listed_and_passwords_are_not_shown() {
         "--http-max-requests",
         "0",
         "--broker",
-        "mqtts://h:hunter2@x",
+        "http://h:hunter2@x",
     ];
     let output = run(folder.path(), &wrong);
     assert_eq!(output.status.code(), Some(2));

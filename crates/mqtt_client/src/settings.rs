@@ -77,3 +77,39 @@ impl TlsSettings {
             .ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_go_together_is_said() {
+        let file = || Some(PathBuf::from("none.pem"));
+        let (plain, tls): (BrokerUrl, BrokerUrl) =
+            ("mqtt://h".parse().unwrap(), "mqtts://h".parse().unwrap());
+        let said = |settings: TlsSettings, url: &BrokerUrl| {
+            let mut problems = Problems::new();
+            assert!(settings.resolve(url, &mut problems).is_none());
+            problems.to_string()
+        };
+        let (ca, cert, key) = (
+            TlsSettings {
+                ca: file(),
+                ..TlsSettings::default()
+            },
+            TlsSettings {
+                cert: file(),
+                ..TlsSettings::default()
+            },
+            TlsSettings {
+                key: file(),
+                ..TlsSettings::default()
+            },
+        );
+        assert_eq!(said(TlsSettings::default(), &plain), "");
+        assert!(said(ca.clone(), &plain).contains("tls.ca is for TLS"));
+        assert!(said(ca, &tls).contains("none.pem"));
+        assert!(said(cert, &tls).contains("tls.key is missing"));
+        assert!(said(key, &tls).contains("tls.cert is missing"));
+    }
+}

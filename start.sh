@@ -91,7 +91,7 @@ fi
 data=$(absolute "$data")
 
 case ${LASTMILE_BUILD_PROFILE:-release} in
-  release) profile=(--release) folder=release first_build='The first time takes 6 to 10 minutes on two cores' ;;
+  release) profile=(--release) folder=release first_build='The first time takes 6 to 12 minutes on two cores' ;;
   dev) profile=() folder=debug first_build='The first time takes about 3 minutes on two cores' ;;
   *) fail "LASTMILE_BUILD_PROFILE is '$LASTMILE_BUILD_PROFILE'; give release or dev." ;;
 esac

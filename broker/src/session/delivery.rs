@@ -282,7 +282,8 @@ impl Delivery {
             unsent: self.unsent,
         };
         for record in chunk.iter().skip(*looked_at) {
-            if !out.has_room() {
+            // What was sent again is not in the window's queue, and must not let the ledger grow either.
+            if !out.has_room() || self.ledger.len() >= out.window.span() {
                 return;
             }
             if self.done.remove(&record.seq) {

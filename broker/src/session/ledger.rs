@@ -2,7 +2,7 @@
 //! or not.
 //!
 //! Invariant: the first entry is not acknowledged, so it is the lowest that is not. Acknowledgements in order
-//! cost O(1); others O(log n). Bounded by the window of the connection, whose entries these are.
+//! cost O(1); others O(log n). Bounded by whoever adds, by [`Ledger::len`].
 
 use std::collections::VecDeque;
 
@@ -44,6 +44,11 @@ impl Ledger {
                 Err(_) => false,
             },
         }
+    }
+
+    /// Returns how many there are from the lowest that is not acknowledged on.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Returns the lowest sequence that is not acknowledged.

@@ -4,7 +4,7 @@
 //! In memory only: for QoS 1 nothing is noted in the journal, so after a restart of the broker ids are new ones, and
 //! what lies above the session's place goes again whether it was acknowledged or not.
 //!
-//! Bounded by the sessions, each with at most a window.
+//! Bounded by the sessions, each with at most what a window spans.
 
 use std::collections::HashMap;
 use std::num::NonZeroU16;

@@ -163,8 +163,13 @@ impl Window {
         })
     }
 
+    /// Returns how many messages may lie behind one that is not acknowledged, itself included.
+    pub(crate) fn span(&self) -> usize {
+        self.limit.max(MAX_QUEUE.min(2 * self.limit))
+    }
+
     pub(crate) fn is_full(&self) -> bool {
-        self.open >= self.limit || self.queue.len() >= self.limit.max(MAX_QUEUE.min(2 * self.limit))
+        self.open >= self.limit || self.queue.len() >= self.span()
     }
 
     /// Adds a message with QoS 1, or 2, and returns its packet id; `None` when the window is full.

@@ -332,3 +332,39 @@ async fn sessions_are_limited() {
     assert!(present);
     broker.stop().await;
 }
+
+/// A client that never acknowledges what went again is not sent more and more behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_much_goes_behind_what_went_again() {
+    const WINDOW: u32 = 20;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        mqtt_window: Some(WINDOW as usize),
+        ..Settings::default()
+    };
+    let broker = Broker::start_with(dir.path(), settings).await;
+    let mut publisher = broker.client("p", true).await;
+    let mut subscriber = broker.client("s", false).await;
+    subscriber.subscribe(&[("a", 1)]).await;
+    publisher.publish("a", "0").await;
+    subscriber.message().await;
+    drop(subscriber);
+    let mut subscriber = broker.client("s", false).await;
+    let again = subscriber.message().await;
+    assert!(again.dup);
+    for number in 1..100 {
+        publisher.publish("a", &number.to_string()).await;
+    }
+    // Together with what went again, two windows.
+    let most = 2 * WINDOW;
+    let behind = subscriber.messages(most as usize - 1).await;
+    assert_eq!(behind, numbers(1..most));
+    subscriber.expect_quiet().await;
+    subscriber.acknowledge(again.id).await;
+    assert_eq!(
+        subscriber.messages(100 - most as usize).await,
+        numbers(most..100)
+    );
+    subscriber.expect_quiet().await;
+    broker.stop().await;
+}

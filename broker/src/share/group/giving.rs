@@ -52,9 +52,13 @@ impl State {
     /// Takes records that nobody has looked at, to be given to the members in turns: a burst is for all of them, not for
     /// the one that was there first.
     pub(super) fn deal(&mut self, chunk: Chunk, wanted: &FilterIndex<(), ()>) {
-        let matching = chunk.iter().filter(|record| matches(wanted, record.topic));
-        let members = self.core.members().max(1);
-        self.quantum = matching.count().div_ceil(members).max(1);
+        let members = self.core.members();
+        self.quantum = if members > 1 {
+            let matching = chunk.iter().filter(|record| matches(wanted, record.topic));
+            matching.count().div_ceil(members).max(1)
+        } else {
+            usize::MAX
+        };
         self.granted.clear();
         self.fresh = Some(chunk);
     }

@@ -47,7 +47,7 @@ use crate::fanout::{Fanout, LiveSubscriber};
 use crate::limits::Rate;
 use crate::listen::Peer;
 use crate::metrics::{Metrics, Reason};
-use crate::protocol::control::{self, Control};
+use crate::protocol::control::{self, Control, Will};
 use crate::protocol::{Version, Violation};
 use crate::retained::{Expected, Retained, RetainedStore};
 use crate::session;
@@ -56,7 +56,7 @@ use crate::session::unfinished::Unfinished;
 use crate::session::window::Origin;
 use crate::share::{Groups, Shares};
 use crate::sys::Sys;
-use crate::takeover::Claims;
+use crate::takeover::{Claim, Claims};
 use crate::wills::Wills;
 
 /// Most bytes read at once.
@@ -327,19 +327,41 @@ struct Connection<R, W> {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve<R, W>(front: Arc<Front>, peer: Peer, mut reader: R, mut writer: W)
+///
+/// A connection is idle for most of its life: how it begins and ends has a future of its own each, so that the room
+/// for it is not kept meanwhile.
+pub(crate) async fn serve<R, W>(front: Arc<Front>, peer: Peer, reader: R, writer: W)
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+{
+    let end = front.intake.child_token();
+    if let Some(begun) = Box::pin(begin(front, peer, reader, writer, &end)).await {
+        let (mut connection, will, claim) = begun;
+        let reason = connection.run(&end).await;
+        Box::pin(connection.finish(&reason, will, claim)).await;
+    }
+}
+
+/// Lets a client in, or refuses it.
+async fn begin<R, W>(
+    front: Arc<Front>,
+    peer: Peer,
+    mut reader: R,
+    mut writer: W,
+    end: &CancellationToken,
+) -> Option<(Box<Connection<R, W>>, Option<Will>, Claim)>
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
 {
     let mut input = Input::default();
-    let end = front.intake.child_token();
     let connect = select! {
         connect = handshake::connect(&front, &mut reader, &mut input) => connect,
         () = end.cancelled() => Err(Refusal::Cancelled),
     };
     let admitted = match connect {
-        Ok(connect) => handshake::admit(&front, &peer, connect, &end).await,
+        Ok(connect) => handshake::admit(&front, &peer, connect, end).await,
         Err(refusal) => Err(refusal),
     };
     let Admitted {
@@ -354,7 +376,10 @@ where
         known,
     } = match admitted {
         Ok(admitted) => admitted,
-        Err(refusal) => return refuse(&front, &mut reader, &mut writer, refusal).await,
+        Err(refusal) => {
+            refuse(&front, &mut reader, &mut writer, refusal).await;
+            return None;
+        }
     };
     tracing::debug!(
         client_id = &*client_id,
@@ -364,7 +389,7 @@ where
         "connected"
     );
     let pace = Pace::new(connect.keep_alive, front.stall_timeout);
-    let mut connection = Connection {
+    let mut connection = Box::new(Connection {
         rate: front.message_rate.map(Rate::new),
         throttled_until: None,
         permit,
@@ -402,11 +427,9 @@ where
         control: None,
         ending: None,
         pace,
-    };
+    });
     connection.resume_retained(&known);
-    drop(known);
-    let reason = connection.run(&end).await;
-    connection.finish(&reason, connect.will, claim).await;
+    Some((connection, connect.will, claim))
 }
 
 async fn refuse<R, W>(front: &Front, reader: &mut R, writer: &mut W, refusal: Refusal)

@@ -220,8 +220,10 @@ impl Door {
             return connection::serve(Arc::clone(&self.front), peer, reader, writer).await;
         }
         let stopped = self.front.intake.clone();
+        // On the heap, so that its room is not kept for the life of the connection.
+        let shake = Box::pin(self.shake(wire, stream));
         let shaken = tokio::select! {
-            shaken = timeout(self.front.connect_timeout, self.shake(wire, stream)) => shaken,
+            shaken = timeout(self.front.connect_timeout, shake) => shaken,
             () = stopped.cancelled() => return,
         };
         match shaken {

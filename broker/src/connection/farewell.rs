@@ -21,7 +21,12 @@ where
     W: AsyncWrite + Unpin + Send,
 {
     /// Leaves everything in order: session, retained messages, will, claim, and the socket.
-    pub(super) async fn finish(mut self, reason: &End, will: Option<Will>, claim: Claim) {
+    pub(super) async fn finish(
+        mut self: Box<Self>,
+        reason: &End,
+        will: Option<Will>,
+        claim: Claim,
+    ) {
         let (permit, had_will) = (&mut self.permit, will.is_some());
         // The rules may have changed since the will was taken.
         let will = will.filter(|will| {

@@ -22,6 +22,7 @@ use self::expected::Expectations;
 pub(crate) use self::expected::Expected;
 use crate::connection::outbound::Message;
 use crate::protocol::filter_index::FilterIndex;
+use crate::protocol::properties;
 
 /// A message that a later subscriber gets at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,7 +199,8 @@ impl Retained {
             payload: Bytes::copy_from_slice(message.payload),
             qos: message.qos,
             client_id: "".into(),
-            properties: Bytes::copy_from_slice(message.properties),
+            // Sent again it has them, too [MQTT-3.3.4-3].
+            properties: properties::keep_with_ids(message.properties, message.ids).into(),
             received_us: message.received_us,
             seq: 0,
         };

@@ -65,10 +65,12 @@ pub(super) async fn connect<R: AsyncRead + Unpin>(
             match split(input.unread(), front.max_packet_bytes) {
                 Ok(Split::Frame(frame)) => {
                     let version = control::version_of(frame.body);
-                    let connect = control::connect(&frame);
+                    let connect = control::connect(&frame).map_err(|error| {
+                        Refusal::Connect(version, error, control::limit_of(frame.body))
+                    });
                     let size = frame.size;
                     input.took(size, true);
-                    return connect.map_err(|error| Refusal::Connect(version, error, usize::MAX));
+                    return connect;
                 }
                 Ok(Split::Incomplete(_)) => {}
                 Err(violation) => {

@@ -264,8 +264,8 @@ impl Outbound {
     fn emit(&mut self, message: &Message<'_>, again: Option<NonZeroU16>) -> Sent {
         let (expiry, others) = properties::expiry_of(message.properties);
         let expiry = match expiry.map(|seconds| self.left_of(seconds, message.received_us)) {
-            // What was begun is completed: the client may have it, and then its id is not free.
-            Some(None) if again.is_some() && message.qos > 1 => Some(LAST_SECOND),
+            // What was begun is completed [MQTT-4.4.0-1, MQTT-4.3.3-7]: the client may have it.
+            Some(None) if again.is_some() => Some(LAST_SECOND),
             Some(None) => return Sent::Never,
             Some(left) => left,
             None => None,

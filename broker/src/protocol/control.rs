@@ -222,6 +222,15 @@ pub(crate) fn version_of(body: &[u8]) -> Version {
     }
 }
 
+/// Returns the size of the largest packet that a client takes, from its first packet and as far as that can be read:
+/// not even a refusal is larger.
+pub(crate) fn limit_of(body: &[u8]) -> usize {
+    match protocol(body) {
+        Some((b"MQTT", LEVEL_5, rest)) => v5::limit_of(Wire(rest)),
+        _ => usize::MAX,
+    }
+}
+
 /// Reads the protocol's name and level.
 fn protocol(body: &[u8]) -> Option<(&[u8], u8, &[u8])> {
     let (len, rest) = body.split_first_chunk()?;

@@ -4,6 +4,7 @@
 //! have, and none twice that may be there once.
 
 use super::Violation;
+use super::frame::put_length;
 use super::wire::Wire;
 
 /// The identifiers.
@@ -205,6 +206,16 @@ pub(crate) fn keep(out: &mut Vec<u8>, property: &Property<'_>) {
         }
         _ => out.extend_from_slice(property.bytes),
     }
+}
+
+/// Returns kept properties with the identifiers of subscriptions behind them.
+pub(crate) fn keep_with_ids(kept: &[u8], ids: &[u32]) -> Vec<u8> {
+    let mut kept = kept.to_vec();
+    for id in ids {
+        kept.push(id::SUBSCRIPTION_ID);
+        put_length(&mut kept, *id as usize);
+    }
+    kept
 }
 
 /// Parts kept properties into the message expiry interval, in seconds, and the others.

@@ -78,6 +78,19 @@ pub(crate) fn connect(mut wire: Wire<'_>) -> Result<Connect, ConnectError> {
     Ok(connect)
 }
 
+/// Reads no more of a CONNECT than the size of the largest packet the client takes, as far as it can be read.
+pub(crate) fn limit_of(mut wire: Wire<'_>) -> usize {
+    let mut connect = Connect::new(Version::V5);
+    let mut read = || {
+        let (_flags, _keep_alive) = (wire.byte()?, wire.two()?);
+        connect_properties(&mut connect, wire.properties()?)
+    };
+    match read() {
+        // What was read before the rule was broken counts.
+        Ok(()) | Err(_) => connect.packet_bytes,
+    }
+}
+
 fn connect_properties(connect: &mut Connect, bytes: &[u8]) -> Result<(), Violation> {
     let mut has_auth_data = false;
     properties::each(bytes, properties::OF_CONNECT, |property| {

@@ -292,7 +292,8 @@ impl Delivery {
                 self.ledger.acknowledge(record.seq);
             } else if let Some(&id) = self.again.get(&record.seq) {
                 let sent = if is_wanted(&self.wanted, &record) {
-                    send_again(&record, id, out)
+                    let (_, retain) = granted(&terms, &record, &mut self.ids);
+                    send_again(&record, id, (retain, &self.ids), out)
                 } else {
                     Sent::Never
                 };
@@ -394,18 +395,23 @@ fn is_wanted(wanted: &FilterIndex<u64, Wanted>, record: &Record<'_>) -> bool {
 }
 
 /// Sends a record with the packet id an earlier connection sent it with.
-fn send_again(record: &Record<'_>, id: NonZeroU16, out: &mut Outbound) -> Sent {
+fn send_again(
+    record: &Record<'_>,
+    id: NonZeroU16,
+    (retain, ids): (bool, &[u32]),
+    out: &mut Outbound,
+) -> Sent {
     let message = Message {
         topic: record.topic,
         payload: record.payload,
         qos: 2,
-        retain: false,
+        retain,
         dup: true,
         origin: Origin::Session { seq: record.seq },
         group: "",
         properties: record.properties,
         received_us: record.received_us,
-        ids: &[],
+        ids,
     };
     out.send_again(&message, id)
 }
@@ -418,15 +424,8 @@ struct Terms<'a> {
     unsent: u64,
 }
 
-/// Sends a record if it is wanted, with QoS 1 and the packet id it had if there is one; `false` when the window is full.
-fn send(
-    terms: &Terms<'_>,
-    record: &Record<'_>,
-    id: Option<NonZeroU16>,
-    out: &mut Outbound,
-    ledger: &mut Ledger,
-    ids: &mut Vec<u32>,
-) -> bool {
+/// Tells what the subscriptions grant a record, if it is for any, and whether it keeps RETAIN; gathers their identifiers.
+fn granted(terms: &Terms<'_>, record: &Record<'_>, ids: &mut Vec<u32>) -> (Option<u8>, bool) {
     let mut granted = None;
     let mut retain = false;
     ids.clear();
@@ -440,6 +439,19 @@ fn send(
             ids.extend(options.id);
         }
     });
+    (granted, retain)
+}
+
+/// Sends a record if it is wanted, with QoS 1 and the packet id it had if there is one; `false` when the window is full.
+fn send(
+    terms: &Terms<'_>,
+    record: &Record<'_>,
+    id: Option<NonZeroU16>,
+    out: &mut Outbound,
+    ledger: &mut Ledger,
+    ids: &mut Vec<u32>,
+) -> bool {
+    let (granted, retain) = granted(terms, record, ids);
     let Some(granted) = granted else {
         id.map(|id| out.window.acknowledge(id));
         return true;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures_util::future::select_all;
 use ingest_log::LogError;
 
-use self::again::Again;
+use self::again::{Again, Open};
 use super::group::Seat;
 use super::{Groups, JoinError, Joined};
 use crate::connection::outbound::Outbound;
@@ -125,7 +125,14 @@ impl Shares {
     pub(crate) fn send_again(&mut self, key: &str, number: u32, seq: u64, id: NonZeroU16) -> bool {
         let is_bound = self.groups.is_bound(key, seq, &self.client_id);
         if is_bound {
-            self.again.add(seq, id, number);
+            let membership = self.find(key).map(|place| &self.memberships[place]);
+            let options = membership.map(|membership| membership.joined.options);
+            self.again.add(Open {
+                seq,
+                id,
+                number,
+                options,
+            });
         }
         is_bound
     }

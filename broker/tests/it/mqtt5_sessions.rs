@@ -293,3 +293,39 @@ async fn the_will_goes_out_when_disconnect_wants_it() {
     watcher.expect_quiet().await;
     broker.stop().await;
 }
+
+/// What has expired is not sent, but what was sent and is not acknowledged goes again [MQTT-4.4.0-1, MQTT-4.3.3-7].
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_is_completed_though_it_has_expired() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = Broker::start(dir.path()).await;
+    let props = four(0x11, 1000);
+    let (mut client, ..) = Client::connect5(broker.addr(), "c", CLEAN, &props).await;
+    client.subscribe5(&[("t", 2)], &[]).await;
+    let received_us = SystemClock.now().as_micros();
+    let mut batch = RecordBatch::new();
+    for (qos, payload) in [(1, b"one"), (2, b"two")] {
+        let head = RecordHead {
+            qos,
+            retain: false,
+            received_us,
+            topic: "t",
+            client_id: "p",
+            properties: &four(0x02, 1),
+        };
+        batch.push(&head, payload).unwrap();
+    }
+    broker.log().append(batch).await.unwrap().await.unwrap();
+    let went = [client.receive().await, client.receive().await].map(Option::unwrap);
+    drop(client);
+    until("they have expired", || {
+        SystemClock.now().as_micros() > received_us + 1_000_000
+    })
+    .await;
+    let (mut client, ..) = Client::connect5(broker.addr(), "c", 0, &props).await;
+    for went in went {
+        let again = client.receive().await.unwrap();
+        assert_eq!((again.first, again.body), (went.first | 0b1000, went.body));
+    }
+    broker.stop().await;
+}

@@ -82,6 +82,19 @@ async fn no_answer_is_larger_than_what_the_client_takes() {
     client.send(&takes(6)).await;
     client.expect(0x20, &[0, 0x95, 0]).await;
     client.expect_closed().await;
+    // Who is refused for what its CONNECT says is not told more than it takes either [MQTT-3.2.2-19].
+    let method = [&four(0x27, 30)[..], &[0x15], &text("SCRAM-SHA-1")].concat();
+    let long = "i".repeat(1025);
+    for (refused, reason) in [
+        (v5::connect("c", CLEAN, &method, &[]), 0x8c),
+        (v5::connect(&long, CLEAN, &four(0x27, 30), &[]), 0x85),
+        (v5::connect("c", CLEAN | 1, &four(0x27, 30), &[]), 0x81),
+    ] {
+        let mut client = Client::open(broker.addr()).await;
+        client.send(&refused).await;
+        client.expect(0x20, &[0, reason, 0]).await;
+        client.expect_closed().await;
+    }
     let mut client = accepted(broker.addr(), &takes(20)).await;
     assert_eq!(client.subscribe5(&[("a", 1); 13], &[]).await, [1; 13]);
     let filters: Vec<u8> = (0..16).flat_map(|_| [0, 1, b'a', 1]).collect();
@@ -343,5 +356,55 @@ async fn a_will_goes_out_when_the_broker_was_killed_or_stopped() {
     let broker = Broker::start(dir.path()).await;
     let mut watcher = broker.client("w", false).await;
     watcher.expect_quiet().await;
+    broker.stop().await;
+}
+
+/// What goes again is what went but for DUP: RETAIN and the subscription's identifier are there, too [MQTT-3.3.4-3].
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_again_is_what_went() {
+    const AS_PUBLISHED: u8 = 0b1000;
+    const DUP: u8 = 0b1000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start(dir.path()).await;
+    let props = four(0x11, 1000);
+    for (filter, topic, is_retained) in [
+        ("own/+", "own/1", false),
+        ("$share/g/of/group", "of/group", false),
+        ("kept/#", "kept", true),
+    ] {
+        let mut publisher = broker.client("p", true).await;
+        let (mut client, ..) = Client::connect5(broker.addr(), "c", CLEAN, &props).await;
+        for subscribes in [!is_retained, is_retained] {
+            if subscribes {
+                let id = [0x0b, 0x80, 0x01];
+                let granted = client.subscribe5(&[(filter, 2 | AS_PUBLISHED)], &id).await;
+                assert_eq!(granted, [2]);
+            } else {
+                let bytes = publish(QOS_2 | RETAIN, topic, 3, b"x");
+                publisher.send(&bytes).await;
+                publisher.expect(PUBREC, &[0, 3]).await;
+                say(&mut publisher, PUBREL, 3).await;
+                publisher.expect(PUBCOMP, &[0, 3]).await;
+            }
+        }
+        let went = client.receive().await.unwrap();
+        assert_eq!(went.first, 0x35, "{went:?}");
+        let rest = &went.body[2 + topic.len() + 2..];
+        assert_eq!(rest, [&[3, 0x0b, 0x80, 0x01][..], b"x"].concat());
+        for restarts in [false, true] {
+            drop(client);
+            if restarts {
+                broker.stop().await;
+                broker = Broker::start(dir.path()).await;
+            }
+            (client, ..) = Client::connect5(broker.addr(), "c", 0, &props).await;
+            let again = client.receive().await.unwrap();
+            assert_eq!(
+                (again.first, &again.body),
+                (went.first | DUP, &went.body),
+                "{filter}"
+            );
+        }
+    }
     broker.stop().await;
 }

@@ -10,13 +10,25 @@ use std::num::NonZeroU16;
 use ingest_log::{Chunk, Log, LogError, Reader};
 
 use crate::connection::outbound::{Message, Outbound, Sent};
+use crate::session::Options;
 use crate::session::window::Origin;
+
+/// A record that is to go again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Open {
+    pub(super) seq: u64,
+    pub(super) id: NonZeroU16,
+    /// The group's.
+    pub(super) number: u32,
+    /// Of the client's membership, if it is a member still.
+    pub(super) options: Option<Options>,
+}
 
 /// The records.
 #[derive(Debug, Default)]
 pub(super) struct Again {
-    /// Sequence, packet id and the group's number; ascending.
-    open: VecDeque<(u64, NonZeroU16, u32)>,
+    /// Ascending by their sequences.
+    open: VecDeque<Open>,
     reader: Option<Reader>,
     chunk: Option<Chunk>,
 }
@@ -28,16 +40,16 @@ const READ_PAST: u64 = 10_000;
 
 impl Again {
     /// Adds a record.
-    pub(super) fn add(&mut self, seq: u64, id: NonZeroU16, number: u32) {
-        let new = (seq, id, number);
-        let place = self.open.partition_point(|there| *there < new);
+    pub(super) fn add(&mut self, new: Open) {
+        let key = |open: &Open| (open.seq, open.id, open.number);
+        let place = self.open.partition_point(|there| key(there) < key(&new));
         self.open.insert(place, new);
     }
 
     /// Takes a record out: the client had it before it was sent again.
     pub(super) fn remove(&mut self, number: u32, seq: u64) {
         self.open
-            .retain(|(there, _, of)| (*there, *of) != (seq, number));
+            .retain(|there| (there.seq, there.number) != (seq, number));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -47,7 +59,7 @@ impl Again {
     /// Tells whether [`Again::fetch`] has something to wait for.
     pub(super) fn is_hungry(&self) -> bool {
         let first = self.open.front();
-        first.is_some_and(|(seq, ..)| !self.has(*seq))
+        first.is_some_and(|open| !self.has(open.seq))
     }
 
     fn has(&self, seq: u64) -> bool {
@@ -63,7 +75,7 @@ impl Again {
     /// # Cancel safety
     /// Yes.
     pub(super) async fn fetch(&mut self, log: &Log) -> Result<bool, LogError> {
-        let Some(&(seq, ..)) = self.open.front() else {
+        let Some(seq) = self.open.front().map(|open| open.seq) else {
             return Ok(true);
         };
         let near = |reader: &Reader| {
@@ -85,7 +97,8 @@ impl Again {
 
     /// Sends what there is, as far as window and output have room; `true` when nothing is left.
     pub(super) fn pump(&mut self, out: &mut Outbound) -> bool {
-        while let Some(&(seq, id, number)) = self.open.front() {
+        while let Some(&open) = self.open.front() {
+            let (seq, id) = (open.seq, open.id);
             if !self.has(seq) || !out.has_room() {
                 return false;
             }
@@ -96,17 +109,21 @@ impl Again {
             let Some(record) = chunk.iter().next() else {
                 return false;
             };
+            let options = open.options.unwrap_or_default();
             let message = Message {
                 topic: record.topic,
                 payload: record.payload,
                 qos: 2,
-                retain: false,
+                retain: record.retain && options.retain_as_published,
                 dup: true,
-                origin: Origin::Share { number, seq },
+                origin: Origin::Share {
+                    number: open.number,
+                    seq,
+                },
                 group: "",
                 properties: record.properties,
                 received_us: record.received_us,
-                ids: &[],
+                ids: options.id.as_slice(),
             };
             match out.send_again(&message, id) {
                 Sent::NotNow => return false,

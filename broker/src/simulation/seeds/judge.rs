@@ -104,6 +104,10 @@ pub(super) fn expiry(world: &World, client: &Client, message: &Message) -> Resul
         None if client.version == Version::V311 => most_left,
         left => left.unwrap_or_default(),
     };
+    // What was begun before it expired is completed, with the last second of its interval.
+    if message.dup && left <= 1 && least_left == 0 {
+        return Ok(());
+    }
     if left == 0 || !(least_left..=most_left).contains(&left) {
         return Err(format!(
             "{kind:?} {number} came with {left} s, and has {least_left} to {most_left} of {expiry} s"

@@ -5,6 +5,7 @@ pub(crate) mod lake;
 mod measure;
 pub(crate) mod mongo;
 pub(crate) mod mqtt;
+pub(crate) mod reads;
 mod subject;
 
 /// Returns the middle value, the mean of the two middle ones of an even number, 0 of none.

@@ -52,6 +52,8 @@ enum BenchTask {
     /// The broker alone: acknowledged and delivered messages, latency at half load, idle connections, beside
     /// mosquitto in the same run
     Mqtt(bench::mqtt::Options),
+    /// What a GET of a last location takes, at rest and while positions come in, and how soon it answers a new one
+    Reads(bench::reads::Options),
     /// The offload of simulated positions to the lake, beside the bare write of the same Parquet, and the models, beside
     /// DuckDB and Spark on the same files
     Lake(bench::lake::Options),
@@ -69,6 +71,9 @@ fn main() -> ExitCode {
         Task::Bench {
             what: BenchTask::Mqtt(options),
         } => bench::mqtt::run(&options),
+        Task::Bench {
+            what: BenchTask::Reads(options),
+        } => bench::reads::run(&options),
         Task::Bench {
             what: BenchTask::Lake(options),
         } => bench::lake::run(&options),

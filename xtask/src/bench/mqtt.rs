@@ -9,7 +9,7 @@
     reason = "a measurement awaits the tasks it spawns"
 )]
 
-mod client;
+pub(super) mod client;
 mod idle;
 mod tls;
 

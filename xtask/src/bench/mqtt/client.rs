@@ -19,20 +19,20 @@ pub(super) const PAYLOAD_BYTES: usize = 200;
 const TIMED: u64 = 16;
 
 /// A CONNECT; a session outlives its connection unless it is `clean`.
-pub(super) fn connect_packet(id: &str, clean: bool) -> Vec<u8> {
+pub(in crate::bench) fn connect_packet(id: &str, clean: bool) -> Vec<u8> {
     let mut body = b"\0\x04MQTT\x04".to_vec();
     body.extend_from_slice(&[u8::from(clean) << 1, 0, 0]);
     put_text(&mut body, id);
     packet(0x10, &body)
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub(in crate::bench) fn put_text(out: &mut Vec<u8>, text: &str) {
     let len = u16::try_from(text.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&len.to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub(in crate::bench) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     let mut rest = body.len();
     loop {

@@ -114,9 +114,7 @@ pub(crate) fn decode_v5<'a>(
                 in_form = false;
             }
             (id::MESSAGE_EXPIRY, _) => in_form &= at == 0,
-            (id::RESPONSE_TOPIC, Value::Text(text)) => {
-                topic::name(text.as_bytes())?;
-            }
+            (id::RESPONSE_TOPIC, Value::Text(text)) => topic::response(text)?,
             _ => {}
         }
         at += property.bytes.len();

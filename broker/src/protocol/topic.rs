@@ -24,6 +24,18 @@ pub(crate) fn name(bytes: &[u8]) -> Result<&str, Violation> {
     Ok(topic)
 }
 
+/// Checks a response topic, a topic name [MQTT-3.3.2-14]; a wrong one is no topic name that is refused, but a wrong value.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn response(topic: &str) -> Result<(), Violation> {
+    match name(topic.as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(Violation::Topic) => Err(Violation::Protocol),
+        Err(violation) => Err(violation),
+    }
+}
+
 /// Checks a filter: not empty, no NUL, `#` alone on the last level, `+` alone on its level.
 ///
 /// # Errors

@@ -121,9 +121,7 @@ fn will(wire: &mut Wire<'_>, qos: u8, retain: bool) -> Result<Will, Violation> {
     properties::each(wire.properties()?, properties::OF_WILL, |property| {
         match (property.id, property.value) {
             (id::WILL_DELAY, Value::Four(seconds)) => delay = seconds,
-            (id::RESPONSE_TOPIC, Value::Text(text)) => {
-                topic::name(text.as_bytes())?;
-            }
+            (id::RESPONSE_TOPIC, Value::Text(text)) => topic::response(text)?,
             _ => {}
         }
         properties::keep(&mut kept, &property);
@@ -153,7 +151,8 @@ pub(crate) fn control(frame: &Frame<'_>) -> Result<Control, Violation> {
         SUBSCRIBE => subscribe(wire),
         UNSUBSCRIBE => unsubscribe(wire),
         DISCONNECT => disconnect(wire),
-        // Reserved flags and packets that have no body are malformed otherwise; the rest is out of place.
+        // Reserved flags and packets that have no body are malformed otherwise [MQTT-2.1.3-1]; the rest is out of place.
+        first if first & 0xf != 0 => Err(Violation::Malformed),
         first if matches!(first >> 4, 0 | 0x6 | 0x8 | 0xa | 0xc | 0xe) => Err(Violation::Malformed),
         _ => Err(Violation::Unexpected),
     }
@@ -178,8 +177,13 @@ fn subscribe(mut wire: Wire<'_>) -> Result<Control, Violation> {
         topic::requested(&filter)?;
         let options = wire.byte()?;
         let (qos, handling) = (options & 0b11, (options >> 4) & 0b11);
-        if options & 0b1100_0000 != 0 || qos == 3 || handling == 3 {
+        // [MQTT-3.8.3-5]
+        if options & 0b1100_0000 != 0 {
             return Err(Violation::Malformed);
+        }
+        // 3.8.3.1 calls these protocol errors.
+        if qos == 3 || handling == 3 {
+            return Err(Violation::Protocol);
         }
         let no_local = options & 0b100 != 0;
         // [MQTT-3.8.3-4]

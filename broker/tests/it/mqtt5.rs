@@ -251,7 +251,7 @@ async fn broken_rules_end_with_their_reason() {
         (publish(0, "", 0, &[], b""), 0x82),
         (publish(0, "a", 0, &[0x0b, 1], b""), 0x81),
         (publish(0, "a/#", 0, &[], b""), 0x90),
-        (publish(0, "a", 0, &response, b""), 0x90),
+        (publish(0, "a", 0, &response, b""), 0x82),
         (publish(0, "a", 0, &[0x01, 1, 0x01, 1], b""), 0x82),
         (publish(QOS_1, "a", 1, &[], &[b'x'; 3000]), 0x95),
         (connect("again", CLEAN, &[], &[]), 0x82),

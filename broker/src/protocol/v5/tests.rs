@@ -279,14 +279,14 @@ proptest! {
 
 #[test]
 fn packets_that_break_a_rule_are_refused_for_it() {
-    let cases: [(u8, &[u8], Violation); 22] = [
+    let cases: [(u8, &[u8], Violation); 26] = [
         // Neither filter nor packet id.
         (0x82, &[0, 1, 0], Violation::Protocol),
         (0x82, &[0, 0, 0, 0, 1, b'a', 0], Violation::Malformed),
         // Options: QoS 3, reserved bits, retain handling 3.
-        (0x82, &[0, 1, 0, 0, 1, b'a', 3], Violation::Malformed),
+        (0x82, &[0, 1, 0, 0, 1, b'a', 3], Violation::Protocol),
         (0x82, &[0, 1, 0, 0, 1, b'a', 0x40], Violation::Malformed),
-        (0x82, &[0, 1, 0, 0, 1, b'a', 0x30], Violation::Malformed),
+        (0x82, &[0, 1, 0, 0, 1, b'a', 0x30], Violation::Protocol),
         (0x82, &[0, 1, 0, 0, 2, b'a', b'#', 1], Violation::Filter),
         (0x82, &[0, 1, 0, 0, 1, 0, 1], Violation::Text),
         // Two identifiers, one of zero, and a property of another packet.
@@ -311,6 +311,10 @@ fn packets_that_break_a_rule_are_refused_for_it() {
         (0xa0, &[0, 1, 0, 0, 1, b'a'], Violation::Malformed),
         (0xa2, &[0, 1, 0], Violation::Protocol),
         (0xe1, &[], Violation::Malformed),
+        (0x51, &[0, 1], Violation::Malformed),
+        (0x60, &[0, 1], Violation::Malformed),
+        (0x74, &[0, 1], Violation::Malformed),
+        (0xf1, &[], Violation::Malformed),
         // DISCONNECT with a reason that only a server has, or with something behind its properties.
         (0xe0, &[0x8e], Violation::Malformed),
         (0xe0, &[0, 0, 0], Violation::Malformed),

@@ -1,24 +1,25 @@
-//! Rows into files: columns are built page by page, split by partition, sorted, and written as Parquet.
+//! Rows into files: pages of columns are put together, split by partition, sorted, and written as Parquet.
 //!
 //! Invariant: a chunk is a pure function of its rows, so the same window makes the same files. Memory is
 //! about twice [`Chunk::bytes`] plus one encoded file at a time; the caller bounds the former.
 
-use std::collections::BTreeMap;
+mod page;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, DictionaryArray, Float64Builder, Int64Builder, StringBuilder,
-    StringDictionaryBuilder, TimestampMicrosecondBuilder, UInt32Array,
+    Array, ArrayRef, AsArray, DictionaryArray, Int32Array, StringBuilder, UInt32Array,
 };
-use arrow::compute::{SortOptions, sort_to_indices};
+use arrow::compute::{SortOptions, concat, sort_to_indices};
 use arrow::datatypes::{Field, Int32Type, Schema};
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use model::UtcMicros;
 use model::content_hash::ContentHash;
-use store::Stored;
 
-use crate::entity::{ColumnType, Entity, Partition, UTC, Value};
+pub(crate) use self::page::Page;
+use self::page::Part;
+use crate::entity::{ColumnType, Entity};
 use crate::error::LakeError;
 use crate::parquet_file;
 
@@ -33,6 +34,11 @@ impl KeySum {
             .chain(&writer_seq.to_le_bytes())
             .chain(&time_us.to_le_bytes());
         self.0 = self.0.wrapping_add(hash.finish());
+    }
+
+    /// Adds the keys of other rows.
+    pub(crate) fn merge(&mut self, others: Self) {
+        self.0 = self.0.wrapping_add(others.0);
     }
 
     /// Returns it as text.
@@ -64,20 +70,13 @@ pub(crate) struct EncodedFile {
 /// Rows on their way into files.
 pub(crate) struct Chunk<R: 'static> {
     entity: &'static Entity<R>,
-    columns: Vec<Builder>,
+    columns: Vec<Column>,
     partitions: BTreeMap<Vec<String>, Part>,
     rows: u32,
     bytes: usize,
 }
 
-#[derive(Debug, Default)]
-struct Part {
-    /// Time and row number of each row.
-    rows: Vec<(i64, u32)>,
-    keys: KeySum,
-}
-
-/// Most rows of a chunk: row numbers have 32 bits, and sort keys put them beside a 32-bit rank.
+/// Most rows of a chunk: row numbers have 32 bits.
 pub(crate) const MAX_CHUNK_ROWS: u64 = 16_000_000;
 
 impl<R> std::fmt::Debug for Chunk<R> {
@@ -89,15 +88,13 @@ impl<R> std::fmt::Debug for Chunk<R> {
     }
 }
 
-const MICROS_PER_DAY: i64 = 86_400_000_000;
-
 impl<R> Chunk<R> {
     /// Begins an empty chunk.
     pub(crate) fn new(entity: &'static Entity<R>) -> Self {
         let columns = entity.columns.iter();
         Self {
             entity,
-            columns: columns.map(|column| Builder::new(column.holds)).collect(),
+            columns: columns.map(|column| Column::new(column.holds)).collect(),
             partitions: BTreeMap::new(),
             rows: 0,
             bytes: 0,
@@ -114,45 +111,27 @@ impl<R> Chunk<R> {
         self.bytes
     }
 
-    /// Adds rows of one writer, in ascending sequence.
+    /// Adds the rows that follow.
     ///
     /// # Errors
     /// [`LakeError::Arrow`] when a column holds more distinct words than a dictionary can.
-    pub(crate) fn push(&mut self, writer_id: &str, rows: &[Stored<R>]) -> Result<(), LakeError> {
-        for (column, builder) in self.entity.columns.iter().zip(&mut self.columns) {
-            for row in rows {
-                let value = (column.read)(row, writer_id);
-                self.bytes += builder
-                    .push(value)
-                    .map_err(|source| failed(self.entity, source))?;
-            }
+    pub(crate) fn push(&mut self, page: Page<R>) -> Result<(), LakeError> {
+        let wrong = |source| failed(self.entity, source);
+        let page = page.finish().map_err(wrong)?;
+        for (column, array) in self.columns.iter_mut().zip(page.columns) {
+            self.bytes += column.push(array).map_err(wrong)?;
         }
-        // Neighbours mostly share their partition, so the last one's name is kept.
-        let mut last: Option<(i64, Vec<&'static str>, &mut Part)> = None;
-        for row in rows {
-            let time = (self.entity.time)(&row.row).as_micros();
-            let day = time.div_euclid(MICROS_PER_DAY);
-            let words = self.entity.partitions.iter().filter_map(|p| match p {
-                Partition::Word(_, read) => Some(read(&row.row)),
-                Partition::Date(_) => None,
-            });
-            if !last
-                .as_ref()
-                .is_some_and(|(d, w, _)| *d == day && words.clone().eq(w.iter().copied()))
-            {
-                let names = self.entity.partitions.iter().map(|p| match p {
-                    Partition::Word(_, read) => read(&row.row).to_owned(),
-                    Partition::Date(_) => (self.entity.time)(&row.row).date(),
-                });
-                let part = self.partitions.entry(names.collect()).or_default();
-                last = Some((day, words.collect(), part));
-            }
-            if let Some((_, _, part)) = &mut last {
-                part.rows.push((time, self.rows));
-                part.keys.add(row.writer_seq, time);
-            }
-            self.rows += 1;
+        for (name, part) in page.parts {
+            let whole = self.partitions.entry(name).or_default();
+            let before = self.rows;
+            let rows = part.rows.into_iter();
+            whole
+                .rows
+                .extend(rows.map(|(time, row)| (time, before + row)));
+            whole.keys.merge(part.keys);
         }
+        self.rows += page.rows;
+        self.bytes += page.bytes;
         Ok(())
     }
 
@@ -161,35 +140,35 @@ impl<R> Chunk<R> {
     /// # Errors
     /// [`LakeError::Arrow`] or [`LakeError::Parquet`], both defects of this program.
     pub(crate) fn finish(self) -> Result<Vec<EncodedFile>, LakeError> {
-        let Self {
-            entity,
-            columns,
-            partitions,
-            ..
-        } = self;
-        let arrays: Vec<ArrayRef> = columns.into_iter().map(Builder::finish).collect();
+        if self.rows == 0 {
+            return Ok(Vec::new());
+        }
+        let entity = self.entity;
+        let arrow = |source| failed(entity, source);
+        let arrays = self.columns.into_iter().map(Column::finish);
+        let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, _>>().map_err(arrow)?;
         let fields = arrays.iter().zip(entity.columns);
         let fields = fields.map(|(array, column)| {
             Field::new(column.name, array.data_type().clone(), column.optional)
         });
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let what = entity.folder();
-        let arrow = |source| failed(entity, source);
         let cluster = entity
             .cluster_by
             .and_then(|name| schema.index_of(name).ok());
         let ranks = cluster.map(|index| Ranks::of(&arrays[index])).transpose();
         let ranks = ranks.map_err(arrow)?.flatten();
-        let mut files = Vec::with_capacity(partitions.len());
-        for (partition, part) in partitions {
-            let order = part.order(ranks.as_ref());
+        let mut files = Vec::with_capacity(self.partitions.len());
+        for (partition, part) in self.partitions {
+            let (rows, keys) = (part.rows.len() as u64, part.keys);
+            let order = ordered(part.rows, ranks.as_ref());
             let content = parquet_file::encode(&what, &schema, &arrays, &order)?;
             files.push(EncodedFile {
                 partition,
                 hash: hash_of(&content),
                 content,
-                rows: part.rows.len() as u64,
-                keys: part.keys,
+                rows,
+                keys,
             });
         }
         Ok(files)
@@ -203,33 +182,31 @@ fn failed<R>(entity: &Entity<R>, source: ArrowError) -> LakeError {
     }
 }
 
-impl Part {
-    /// Returns the row numbers in the file's order: by rank, by time, then as stored.
-    fn order(&self, ranks: Option<&Ranks>) -> UInt32Array {
-        let mut keys: Vec<u128> = self
-            .rows
-            .iter()
-            .map(|&(time, row)| {
-                let rank = ranks.map_or(0, |ranks| ranks.of_row(row));
-                // Times are not negative (see `UtcMicros`), so they sort as unsigned numbers.
-                (u128::from(rank) << 96)
-                    | (u128::from(time.cast_unsigned()) << 32)
-                    | u128::from(row)
-            })
-            .collect();
-        keys.sort_unstable();
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the low 32 bits are the row number"
-        )]
-        let rows = keys.iter().map(|key| *key as u32);
-        rows.collect()
-    }
+/// Returns the row numbers in the file's order: by rank, by time, then as stored.
+fn ordered(rows: Vec<(i64, u32)>, ranks: Option<&Ranks>) -> UInt32Array {
+    let placed = match ranks {
+        None => vec![rows],
+        Some(ranks) => {
+            let mut placed = vec![Vec::new(); ranks.of_key.len().max(1)];
+            for (time, row) in rows {
+                placed[ranks.of_row(row)].push((time, row));
+            }
+            placed
+        }
+    };
+    let sorted = placed.into_iter().flat_map(|mut rows| {
+        // What devices report comes in order by and large.
+        if !rows.is_sorted() {
+            rows.sort_unstable();
+        }
+        rows.into_iter().map(|(_, row)| row)
+    });
+    sorted.collect()
 }
 
 /// The place of each row's word among all words, in byte order.
 struct Ranks {
-    of_key: Vec<u32>,
+    of_key: Vec<usize>,
     words: DictionaryArray<Int32Type>,
 }
 
@@ -241,7 +218,7 @@ impl Ranks {
         };
         let sorted = sort_to_indices(words.values(), Some(SortOptions::default()), None)?;
         let mut of_key = vec![0; sorted.len()];
-        for (rank, key) in (0..).zip(sorted.values()) {
+        for (rank, key) in sorted.values().iter().enumerate() {
             of_key[*key as usize] = rank;
         }
         Ok(Some(Self {
@@ -250,106 +227,96 @@ impl Ranks {
         }))
     }
 
-    fn of_row(&self, row: u32) -> u32 {
+    fn of_row(&self, row: u32) -> usize {
         self.words
             .key(row as usize)
             .map_or(0, |key| self.of_key[key])
     }
 }
 
-enum Builder {
-    /// With the number of distinct words.
-    Word(StringDictionaryBuilder<Int32Type>, usize),
-    Text(StringBuilder),
-    Bytes(BinaryBuilder),
-    Integer(Int64Builder),
-    Number(Float64Builder),
-    Instant(TimestampMicrosecondBuilder),
+/// A column of a chunk, page after page.
+enum Column {
+    Words(Dictionary),
+    Others(Vec<ArrayRef>),
 }
 
-impl Builder {
+/// The words of all pages, and the keys of each page's rows.
+#[derive(Default)]
+struct Dictionary {
+    key_of: HashMap<Box<str>, i32>,
+    words: StringBuilder,
+    keys: Vec<ArrayRef>,
+}
+
+impl Column {
     fn new(holds: ColumnType) -> Self {
         match holds {
-            ColumnType::Word => Self::Word(StringDictionaryBuilder::new(), 0),
-            ColumnType::Text => Self::Text(StringBuilder::new()),
-            ColumnType::Bytes => Self::Bytes(BinaryBuilder::new()),
-            ColumnType::Integer => Self::Integer(Int64Builder::new()),
-            ColumnType::Number => Self::Number(Float64Builder::new()),
-            ColumnType::Instant => {
-                Self::Instant(TimestampMicrosecondBuilder::new().with_timezone(UTC))
+            ColumnType::Word => Self::Words(Dictionary::default()),
+            _ => Self::Others(Vec::new()),
+        }
+    }
+
+    /// Adds a page; returns roughly the bytes of the words that are new.
+    fn push(&mut self, page: ArrayRef) -> Result<usize, ArrowError> {
+        match self {
+            Self::Words(dictionary) => match page.as_dictionary_opt() {
+                Some(page) => dictionary.push(page),
+                None => Err(ArrowError::SchemaError("a page without words".to_owned())),
+            },
+            Self::Others(pages) => {
+                pages.push(page);
+                Ok(0)
             }
         }
     }
 
-    /// Adds a value and returns roughly the bytes it takes.
-    fn push(&mut self, value: Value<'_>) -> Result<usize, ArrowError> {
-        let text_bytes = |text: &str| text.len() + 4;
-        Ok(match (self, value) {
-            (Self::Word(builder, distinct), Value::Text(text)) => {
-                let key = usize::try_from(builder.append(text)?).unwrap_or_default();
-                if key < *distinct {
-                    return Ok(4);
-                }
-                *distinct = key + 1;
-                4 + text_bytes(text)
-            }
-            (Self::Text(builder), Value::Text(text)) => {
-                builder.append_value(text);
-                text_bytes(text)
-            }
-            (Self::Bytes(builder), Value::Bytes(bytes)) => {
-                builder.append_value(bytes);
-                bytes.len() + 4
-            }
-            (Self::Integer(builder), Value::Integer(integer)) => {
-                builder.append_value(integer);
-                8
-            }
-            (Self::Number(builder), Value::Number(number)) => {
-                builder.append_value(number);
-                8
-            }
-            (Self::Instant(builder), Value::Instant(instant)) => {
-                builder.append_value(UtcMicros::as_micros(instant));
-                8
-            }
-            (builder, value) => {
-                // A declaration whose type and value disagree would be noticed by the tests, which push
-                // a row of every entity.
-                debug_assert_eq!(value, Value::Null);
-                builder.push_null();
-                8
+    fn finish(self) -> Result<ArrayRef, ArrowError> {
+        let (Self::Others(pages) | Self::Words(Dictionary { keys: pages, .. })) = &self;
+        let pages: Vec<&dyn Array> = pages.iter().map(AsRef::as_ref).collect();
+        let all = concat(&pages)?;
+        Ok(match self {
+            Self::Others(_) => all,
+            Self::Words(mut dictionary) => {
+                let words = Arc::new(dictionary.words.finish());
+                let keys = all.as_primitive::<Int32Type>().clone();
+                Arc::new(DictionaryArray::try_new(keys, words)?)
             }
         })
     }
+}
 
-    fn push_null(&mut self) {
-        match self {
-            Self::Word(builder, _) => builder.append_null(),
-            Self::Text(builder) => builder.append_null(),
-            Self::Bytes(builder) => builder.append_null(),
-            Self::Integer(builder) => builder.append_null(),
-            Self::Number(builder) => builder.append_null(),
-            Self::Instant(builder) => builder.append_null(),
+impl Dictionary {
+    fn push(&mut self, page: &DictionaryArray<Int32Type>) -> Result<usize, ArrowError> {
+        let mut bytes = 0;
+        let mut keys = Vec::with_capacity(page.values().len());
+        for word in page.values().as_string::<i32>().iter().flatten() {
+            let key = if let Some(key) = self.key_of.get(word) {
+                *key
+            } else {
+                let key = i32::try_from(self.key_of.len());
+                let key = key.map_err(|_| ArrowError::DictionaryKeyOverflowError)?;
+                self.key_of.insert(word.into(), key);
+                self.words.append_value(word);
+                bytes += word.len() + 4;
+                key
+            };
+            keys.push(key);
         }
-    }
-
-    fn finish(self) -> ArrayRef {
-        match self {
-            Self::Word(mut builder, _) => Arc::new(builder.finish()),
-            Self::Text(mut builder) => Arc::new(builder.finish()),
-            Self::Bytes(mut builder) => Arc::new(builder.finish()),
-            Self::Integer(mut builder) => Arc::new(builder.finish()),
-            Self::Number(mut builder) => Arc::new(builder.finish()),
-            Self::Instant(mut builder) => Arc::new(builder.finish()),
-        }
+        // Where there is no word, the key is any.
+        let key = |of_page: i32| usize::try_from(of_page).ok().and_then(|at| keys.get(at));
+        let renamed = page
+            .keys()
+            .unary(|of_page| key(of_page).copied().unwrap_or_default());
+        self.keys.push(Arc::new(renamed as Int32Array));
+        Ok(bytes)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use model::{DelivererId, Latitude, Longitude, Position, Source};
+    use model::{DelivererId, Latitude, Longitude, Position, Source, UtcMicros};
     use proptest::prelude::*;
+    use store::{Stored, Visitor};
 
     use super::*;
     use crate::entities::DELIVERER_LOCATION;
@@ -379,14 +346,18 @@ mod tests {
         /// However the store's answer is cut into pages, the same rows make the same bytes.
         #[test]
         fn files_follow_from_the_rows_alone(
-            rows in proptest::collection::vec((0_u8..5, 0..4 * MICROS_PER_DAY, -90.0..90.0_f64), 1..80),
+            rows in proptest::collection::vec((0_u8..5, 0..4 * 86_400_000_000_i64, -90.0..90.0_f64), 1..80),
             page in 1_usize..80,
         ) {
             let rows: Vec<_> = (1..).zip(rows).map(|(seq, row_of)| row(seq, row_of)).collect();
             let files = |page: usize| {
                 let mut chunk = Chunk::new(&DELIVERER_LOCATION);
-                for page in rows.chunks(page) {
-                    chunk.push("w", page).unwrap();
+                for rows in rows.chunks(page) {
+                    let mut page = Page::new(&DELIVERER_LOCATION, "w");
+                    for row in rows {
+                        page.visit(row);
+                    }
+                    chunk.push(page).unwrap();
                 }
                 chunk.finish().unwrap()
             };

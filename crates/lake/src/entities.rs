@@ -4,7 +4,7 @@
 //! for it, and readers fill in nothing. The Delta log's schema follows by itself at the next commit.
 
 use model::{DelivererId, DeliveryState, FleetEvent, OrderId, Position, Reject};
-use store::{LakeSource, LakeTable, StoreError, Stored};
+use store::{LakeSource, LakeTable, SharedVisitor, StoreError, Stored};
 
 use crate::entity::{Column, ColumnType, Entity, LakeRow, Partition, ReadValue, Value};
 
@@ -137,7 +137,7 @@ pub static REJECTED: Entity<Reject> = Entity {
 };
 
 macro_rules! lake_row {
-    ($row:ty, $entity:ident, $scan:ident) => {
+    ($row:ty, $entity:ident, $scan:ident $(, $visit:ident)?) => {
         impl LakeRow for $row {
             fn entity() -> &'static Entity<Self> {
                 &$entity
@@ -152,11 +152,27 @@ macro_rules! lake_row {
             ) -> Result<Vec<Stored<Self>>, StoreError> {
                 source.$scan(writer_id, after, to, limit).await
             }
+
+            $(async fn visit(
+                source: &dyn LakeSource,
+                writer_id: &str,
+                after: u64,
+                to: u64,
+                limit: usize,
+                visitor: SharedVisitor<Self>,
+            ) -> Result<(), StoreError> {
+                source.$visit(writer_id, after, to, limit, visitor).await
+            })?
         }
     };
 }
 
-lake_row!(Position, DELIVERER_LOCATION, scan_positions);
+lake_row!(
+    Position,
+    DELIVERER_LOCATION,
+    scan_positions,
+    visit_positions
+);
 lake_row!(FleetEvent, FLEET_EVENT, scan_fleet_events);
 lake_row!(Reject, REJECTED, scan_rejected);
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use model::UtcMicros;
-use store::{LakeSource, LakeTable, StoreError, Stored};
+use store::lake_source::show;
+use store::{LakeSource, LakeTable, SharedVisitor, StoreError, Stored};
 
 /// The time zone of every timestamp column.
 pub const UTC: &str = "UTC";
@@ -146,6 +147,22 @@ pub struct TableSchema {
 pub trait LakeRow: Sized + Send + Sync + 'static {
     /// Returns the declaration.
     fn entity() -> &'static Entity<Self>;
+
+    /// Has the store show rows to a visitor; see [`LakeSource::visit_positions`].
+    fn visit(
+        source: &dyn LakeSource,
+        writer_id: &str,
+        after: u64,
+        to: u64,
+        limit: usize,
+        visitor: SharedVisitor<Self>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async move {
+            let rows = Self::scan(source, writer_id, after, to, limit).await?;
+            show(&rows, &visitor);
+            Ok(())
+        }
+    }
 
     /// Asks the store for rows; see [`LakeSource::scan_positions`].
     fn scan(

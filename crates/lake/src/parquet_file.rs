@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 use std::num::NonZero;
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{
@@ -20,7 +21,9 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
 use parquet::arrow::arrow_writer::{
     ArrowColumnChunk, ArrowColumnWriter, ArrowWriterOptions, compute_leaves,
 };
@@ -179,23 +182,14 @@ pub(crate) fn encode(
     let work = schema.fields().iter().zip(columns).zip(writers);
     let work = Mutex::new(work.enumerate());
     let next = || work.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let encode_columns = || {
+    let encoded = on_every_processor(|| {
         let mut done = Vec::new();
         while let Some((number, ((field, column), writers))) = next() {
             done.push((number, encode_column(what, field, column, order, writers)?));
         }
-        Ok::<_, LakeError>(done)
-    };
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let encoded = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(encode_columns)).collect();
-        let mut all = encode_columns()?;
-        for other in others {
-            all.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic))?);
-        }
-        Ok::<_, LakeError>(all)
+        Ok(done)
     });
-    let mut encoded = encoded?;
+    let mut encoded: Vec<_> = encoded?.into_iter().flatten().collect();
     encoded.sort_unstable_by_key(|(number, _)| *number);
     let mut encoded: Vec<_> = encoded.into_iter().map(|(_, c)| c.into_iter()).collect();
     for _ in 0..order.len().div_ceil(ROW_GROUP_ROWS) {
@@ -206,6 +200,21 @@ pub(crate) fn encode(
         group.close().map_err(wrong)?;
     }
     file.into_inner().map(Bytes::from).map_err(wrong)
+}
+
+/// Does the same on as many threads as there are processors; returns what each came to.
+fn on_every_processor<T: Send>(
+    work: impl Fn() -> Result<T, LakeError> + Sync,
+) -> Result<Vec<T>, LakeError> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
+        let mut all = vec![work()?];
+        for other in others {
+            all.push(other.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+        }
+        Ok(all)
+    })
 }
 
 /// Sorts a column and encodes it, row group by row group.
@@ -243,40 +252,63 @@ fn failed(what: &str, source: ParquetError) -> LakeError {
     }
 }
 
-/// Reads the sequence and time columns of a raw file back and hands each row's pair to `each`. Returns the
-/// number of rows the footer states.
+/// Reads the sequence and time columns of a raw file back and hands each row's pair to `each`, row groups beside each
+/// other. Returns what was gathered, in parts, and the number of rows the footer states.
 ///
 /// # Errors
 /// [`LakeError::Parquet`] when the file cannot be read as one with these columns.
-pub fn read_keys(
+pub fn read_keys<T: Default + Send>(
     what: &str,
-    content: Bytes,
+    content: &Bytes,
+    time_column: &str,
+    each: impl Fn(&mut T, u64, i64) + Sync,
+) -> Result<(Vec<T>, u64), LakeError> {
+    let wrong = |source| failed(what, source);
+    let metadata = ArrowReaderMetadata::load(content, ArrowReaderOptions::new()).map_err(wrong)?;
+    let groups = metadata.metadata().num_row_groups();
+    let stated = metadata.metadata().file_metadata().num_rows();
+    let next = AtomicUsize::new(0);
+    let parts = on_every_processor(|| {
+        let mut gathered = T::default();
+        loop {
+            let group = next.fetch_add(1, Ordering::Relaxed);
+            if group >= groups {
+                return Ok(gathered);
+            }
+            let add = |seq, time| each(&mut gathered, seq, time);
+            read_group(content, &metadata, group, time_column, add).map_err(wrong)?;
+        }
+    });
+    Ok((parts?, stated.cast_unsigned()))
+}
+
+fn read_group(
+    content: &Bytes,
+    metadata: &ArrowReaderMetadata,
+    group: usize,
     time_column: &str,
     mut each: impl FnMut(u64, i64),
-) -> Result<u64, LakeError> {
-    let wrong = |source| failed(what, source);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(content).map_err(wrong)?;
-    let stated = builder.metadata().file_metadata().num_rows();
-    let names = ["writer_seq", time_column];
-    let mask = ProjectionMask::columns(builder.parquet_schema(), names);
-    let reader = builder.with_projection(mask).build().map_err(wrong)?;
-    for batch in reader {
-        let batch = batch.map_err(|e| wrong(e.into()))?;
+) -> Result<(), ParquetError> {
+    let builder =
+        ParquetRecordBatchReaderBuilder::new_with_metadata(content.clone(), metadata.clone());
+    let mask = ProjectionMask::columns(builder.parquet_schema(), ["writer_seq", time_column]);
+    let reader = builder.with_projection(mask).with_row_groups(vec![group]);
+    for batch in reader.build()? {
+        let batch = batch?;
         let column = |name: &str| {
-            batch
-                .column_by_name(name)
-                .ok_or_else(|| wrong(ArrowError::SchemaError(format!("no column {name}")).into()))
+            let column = batch.column_by_name(name);
+            column.ok_or_else(|| ArrowError::SchemaError(format!("no column {name}")))
         };
         let (seqs, times) = (column("writer_seq")?, column(time_column)?);
         let seqs = seqs.as_any().downcast_ref::<Int64Array>();
         let times = times.as_any().downcast_ref::<TimestampMicrosecondArray>();
         let (Some(seqs), Some(times)) = (seqs, times) else {
             let error = ArrowError::SchemaError("a key column has another type".to_owned());
-            return Err(wrong(error.into()));
+            return Err(error.into());
         };
         for (seq, time) in seqs.values().iter().zip(times.values()) {
             each(seq.cast_unsigned(), *time);
         }
     }
-    Ok(stated.cast_unsigned())
+    Ok(())
 }

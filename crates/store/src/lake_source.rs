@@ -4,6 +4,8 @@
 //! writer are planned one at a time and never overlap, so each row falls into exactly one. A window's
 //! bounds say nothing of how many rows it holds: sequences may have gaps.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use async_trait::async_trait;
 use model::{FleetEvent, Position, Reject};
 use serde::{Deserialize, Serialize};
@@ -63,6 +65,23 @@ pub type StoredFleetEvent = Stored<FleetEvent>;
 /// A stored dead letter.
 pub type StoredReject = Stored<Reject>;
 
+/// Takes rows one after another, and has each only as long as it looks at it.
+pub trait Visitor<T>: Send {
+    /// Takes a row.
+    fn visit(&mut self, row: &Stored<T>);
+}
+
+/// A visitor that a store may take along to another thread. It is locked once for all rows of a call.
+pub type SharedVisitor<T> = Arc<Mutex<dyn Visitor<T>>>;
+
+/// Shows rows to a visitor, in their order.
+pub fn show<T>(rows: &[Stored<T>], visitor: &SharedVisitor<T>) {
+    let mut visitor = visitor.lock().unwrap_or_else(PoisonError::into_inner);
+    for row in rows {
+        visitor.visit(row);
+    }
+}
+
 /// How far the offload of a window has come; each state follows the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,6 +131,24 @@ pub trait LakeSource: Send + Sync + 'static {
         to: u64,
         limit: usize,
     ) -> Result<Vec<StoredPosition>, StoreError>;
+
+    /// Shows what [`LakeSource::scan_positions`] returns to a visitor, row by row. A store that has no need to make a list
+    /// of them makes none.
+    ///
+    /// # Errors
+    /// As [`LakeSource::writers`]; some rows may have been shown by then.
+    async fn visit_positions(
+        &self,
+        writer_id: &str,
+        after: u64,
+        to: u64,
+        limit: usize,
+        visitor: SharedVisitor<Position>,
+    ) -> Result<(), StoreError> {
+        let rows = self.scan_positions(writer_id, after, to, limit).await?;
+        show(&rows, &visitor);
+        Ok(())
+    }
 
     /// Returns fleet events of a window; see [`LakeSource::scan_positions`].
     ///

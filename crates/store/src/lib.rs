@@ -24,8 +24,8 @@ pub mod writer;
 
 pub use error::{ErrorKind, StoreError};
 pub use lake_source::{
-    LakeSource, LakeTable, Stored, StoredFleetEvent, StoredPosition, StoredReject, Window,
-    WindowState, WriterProgress,
+    LakeSource, LakeTable, SharedVisitor, Stored, StoredFleetEvent, StoredPosition, StoredReject,
+    Visitor, Window, WindowState, WriterProgress,
 };
 pub use reader::{Counts, FleetEventQuery, HistoryOf, HistoryQuery, Page, Reader};
 pub use writer::{Appended, Batch, SourceCursor, Writer};

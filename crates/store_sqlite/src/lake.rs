@@ -1,19 +1,18 @@
 //! The offload's side: proven sequences, windows, purge and leases.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use model::DelivererId;
+use model::Position;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use store::{
-    LakeSource, LakeTable, StoreError, Stored, StoredFleetEvent, StoredPosition, StoredReject,
-    Window, WindowState, WriterProgress,
+    LakeSource, LakeTable, SharedVisitor, StoreError, Stored, StoredFleetEvent, StoredPosition,
+    StoredReject, Window, WindowState, WriterProgress,
 };
 
 use crate::append::{State, segment_of};
 use crate::error::{Failure, Outcome};
-use crate::{SqliteStore, rows, sql};
+use crate::{SqliteStore, rows, scan, sql};
 
 #[async_trait]
 impl LakeSource for SqliteStore {
@@ -36,17 +35,27 @@ impl LakeSource for SqliteStore {
         to: u64,
         limit: usize,
     ) -> Result<Vec<StoredPosition>, StoreError> {
-        if writer_id != self.inner.writer_id {
-            return Ok(Vec::new());
-        }
-        self.inner
-            .readers
-            .on_a_blocking_thread("scan", move |on| {
-                // In one transaction, so that the ids are those of the rows.
-                let on = on.unchecked_transaction()?;
-                scan_positions(&on, [after, to, limit as u64].map(clamped))
-            })
-            .await
+        self.on_positions(writer_id, [after, to, limit as u64], |on, bounds| {
+            let mut found = Vec::new();
+            scan::positions(on, bounds, |row| found.push(row.clone()))?;
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn visit_positions(
+        &self,
+        writer_id: &str,
+        after: u64,
+        to: u64,
+        limit: usize,
+        visitor: SharedVisitor<Position>,
+    ) -> Result<(), StoreError> {
+        self.on_positions(writer_id, [after, to, limit as u64], move |on, bounds| {
+            let mut visitor = visitor.lock().unwrap_or_else(PoisonError::into_inner);
+            scan::positions(on, bounds, |row| visitor.visit(row))
+        })
+        .await
     }
 
     async fn scan_fleet_events(
@@ -165,6 +174,26 @@ impl SqliteStore {
             .await
     }
 
+    /// Reads positions of this writer; nothing is read of another.
+    async fn on_positions<T: Default + Send + 'static>(
+        &self,
+        writer_id: &str,
+        bounds: [u64; 3],
+        read: impl FnOnce(&Connection, [i64; 3]) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if writer_id != self.inner.writer_id {
+            return Ok(T::default());
+        }
+        self.inner
+            .readers
+            .on_a_blocking_thread("scan", move |on| {
+                // In one transaction, so that the ids are those of the rows.
+                let on = on.unchecked_transaction()?;
+                read(&on, bounds.map(clamped))
+            })
+            .await
+    }
+
     async fn scan<T: Send + 'static>(
         &self,
         writer_id: &str,
@@ -187,39 +216,6 @@ impl SqliteStore {
             })
             .await
     }
-}
-
-fn scan_positions(on: &Connection, bounds: [i64; 3]) -> Outcome<Vec<StoredPosition>> {
-    let mut scan = on.prepare_cached(sql::SCAN_POSITIONS)?;
-    let mut get_order = on.prepare_cached(sql::GET_ORDER_ID)?;
-    let mut get_deliverer = on.prepare_cached(sql::GET_DELIVERER_ID)?;
-    let (mut orders, mut deliverers) = (HashMap::new(), HashMap::new());
-    let mut found = Vec::new();
-    let mut rows = scan.query(bounds)?;
-    while let Some(row) = rows.next()? {
-        let order: i64 = row.get(0)?;
-        // Zero, where there is none, has no row.
-        let order_id = match orders.entry(order) {
-            Entry::Occupied(known) => Option::clone(known.get()),
-            Entry::Vacant(new) => {
-                let id = get_order.query_row([order], rows::order_id_alone);
-                new.insert(id.optional()?).clone()
-            }
-        };
-        let deliverer: i64 = row.get(1)?;
-        let deliverer_id = match deliverers.entry(deliverer) {
-            Entry::Occupied(known) => DelivererId::clone(known.get()),
-            Entry::Vacant(new) => {
-                let id = get_deliverer.query_row([deliverer], rows::deliverer_id_alone);
-                new.insert(id?).clone()
-            }
-        };
-        found.push(Stored {
-            writer_seq: rows::seq(row, rows::POSITION_SEQ)?,
-            row: rows::position_of(row, order_id, deliverer_id)?,
-        });
-    }
-    Ok(found)
 }
 
 fn clamped(value: u64) -> i64 {

@@ -27,6 +27,7 @@ mod last;
 mod pool;
 mod reader;
 mod rows;
+mod scan;
 mod schema;
 mod sql;
 mod writer;

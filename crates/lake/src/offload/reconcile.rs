@@ -6,11 +6,12 @@
 //!
 //! Nothing is changed here.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{FleetEvent, Position, Reject, UtcMicros};
 use serde::Serialize;
-use store::{LakeTable, WindowState};
+use store::{LakeTable, Stored, Visitor, WindowState};
 
 use super::Offload;
 use super::window::RawTable;
@@ -86,8 +87,38 @@ impl DateCount {
     }
 }
 
-/// Sequences by day.
-type Keys = BTreeMap<i64, HashSet<u64>>;
+/// Sequences by day, ascending.
+type Keys = BTreeMap<i64, Vec<u64>>;
+
+/// Gathers the keys of the rows a store shows.
+struct Gathering<R> {
+    time: fn(&R) -> UtcMicros,
+    dates: Dates,
+    keys: Keys,
+    rows: usize,
+    last_seq: u64,
+}
+
+impl<R> Visitor<R> for Gathering<R> {
+    fn visit(&mut self, row: &Stored<R>) {
+        let day = (self.time)(&row.row).as_micros() / DAY_US;
+        if self.dates.has(day) {
+            self.keys.entry(day).or_default().push(row.writer_seq);
+        }
+        self.rows += 1;
+        self.last_seq = row.writer_seq;
+    }
+}
+
+/// Returns how many of the first are not among the second; both ascend.
+fn missing(wanted: &[u64], found: &[u64]) -> u64 {
+    let mut found = found.iter().peekable();
+    let is_missing = |seq: &&u64| {
+        while found.next_if(|other| other < seq).is_some() {}
+        found.peek() != Some(seq)
+    };
+    wanted.iter().filter(is_missing).count() as u64
+}
 
 impl Offload {
     /// Compares store and lake, date by date; a date that has no row on either side is left out.
@@ -168,9 +199,8 @@ impl Offload {
                 for (day, seqs) in stored {
                     let count = counts.entry(day).or_default();
                     count.store_rows += seqs.len() as u64;
-                    let found = in_lake.get(&day);
-                    let is_missing = |seq: &&u64| found.is_none_or(|found| !found.contains(seq));
-                    count.missing += seqs.iter().filter(is_missing).count() as u64;
+                    let found = in_lake.get(&day).map_or(&[][..], Vec::as_slice);
+                    count.missing += missing(&seqs, found);
                 }
             }
             after = to;
@@ -187,22 +217,26 @@ impl Offload {
         to: u64,
         dates: Dates,
     ) -> Result<Keys, LakeError> {
-        let (mut keys, mut reached) = (Keys::new(), after);
+        let gathering = Arc::new(Mutex::new(Gathering {
+            time: table.entity.time,
+            dates,
+            keys: Keys::new(),
+            rows: 0,
+            last_seq: 0,
+        }));
+        let gathered = || gathering.lock().unwrap_or_else(PoisonError::into_inner);
+        let (source, limit) = (self.source.as_ref(), table.entity.page_rows);
+        let mut reached = after;
         while reached < to {
             self.lease.renew().await?;
-            let limit = table.entity.page_rows;
-            let page = R::scan(self.source.as_ref(), writer_id, reached, to, limit).await?;
-            reached = match page.last() {
-                Some(last) if page.len() >= limit => last.writer_seq,
+            R::visit(source, writer_id, reached, to, limit, gathering.clone()).await?;
+            let mut seen = gathered();
+            reached = match std::mem::take(&mut seen.rows) {
+                rows if rows >= limit => seen.last_seq,
                 _ => to,
             };
-            for row in page {
-                let day = (table.entity.time)(&row.row).as_micros() / DAY_US;
-                if dates.has(day) {
-                    keys.entry(day).or_default().insert(row.writer_seq);
-                }
-            }
         }
+        let keys = std::mem::take(&mut gathered().keys);
         Ok(keys)
     }
 
@@ -221,7 +255,7 @@ impl Offload {
             }
             self.lease.renew().await?;
             let gather = |keys: &mut Vec<_>, seq, time| keys.push((time / DAY_US, seq));
-            let (keys, _) = match self.read_file(table, add, gather).await? {
+            let (parts, _) = match self.read_file(table, add, gather).await? {
                 Ok(read) => read,
                 Err(detail) => {
                     let table = table.delta.folder();
@@ -229,10 +263,15 @@ impl Offload {
                     continue;
                 }
             };
-            for (day, seq) in keys {
-                if !found.entry(day).or_default().insert(seq) {
-                    counts.entry(day).or_default().repeated += 1;
-                }
+            for (day, seq) in parts.into_iter().flatten() {
+                found.entry(day).or_default().push(seq);
+            }
+        }
+        for (day, seqs) in &mut found {
+            seqs.sort_unstable();
+            let repeated = seqs.windows(2).filter(|two| two[0] == two[1]).count() as u64;
+            if repeated > 0 {
+                counts.entry(*day).or_default().repeated += repeated;
             }
         }
         Ok(found)

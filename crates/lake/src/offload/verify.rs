@@ -49,7 +49,12 @@ impl Offload {
                 *counted += 1;
             };
             let read = self.read_file(table, add, adding).await?;
-            let ((keys, counted), stated) = read.map_err(wrong)?;
+            let (parts, stated) = read.map_err(wrong)?;
+            let (mut keys, mut counted) = (KeySum::default(), 0);
+            for (of_part, rows) in parts {
+                keys.merge(of_part);
+                counted += rows;
+            }
             if counted != stated || Some(stated) != add.rows() {
                 let committed = add.rows();
                 let detail =
@@ -70,14 +75,14 @@ impl Offload {
         Ok(seen)
     }
 
-    /// Gathers the sequence and time of every row of a live file; returns that, and the number of rows its footer
-    /// states. The inner error says what is wrong with a file that is gone or not what was committed.
+    /// Gathers the sequence and time of every row of a live file; returns that, in parts, and the number of rows its
+    /// footer states. The inner error says what is wrong with a file that is gone or not what was committed.
     pub(super) async fn read_file<R: LakeRow, T: Default + Send + 'static>(
         &self,
         table: &RawTable<R>,
         add: &Add,
         gather: fn(&mut T, u64, i64),
-    ) -> Result<Result<(T, u64), String>, LakeError> {
+    ) -> Result<Result<(Vec<T>, u64), String>, LakeError> {
         let content = self.storage.get(&table.delta.key(&add.path)?).await?;
         let Some(content) = content else {
             return Ok(Err("the file is gone".to_owned()));
@@ -94,11 +99,12 @@ impl Offload {
             if hash.is_some_and(|hash| hash != hash_of(&content)) {
                 return Ok(Err("holds other bytes than were committed".to_owned()));
             }
-            let mut all = T::default();
-            let stated = parquet_file::read_keys(&path, content, time_column, |seq, time| {
-                gather(&mut all, seq, time);
-            })?;
-            Ok(Ok((all, stated)))
+            Ok(Ok(parquet_file::read_keys(
+                &path,
+                &content,
+                time_column,
+                gather,
+            )?))
         });
         reading.await?
     }

@@ -1,13 +1,17 @@
 //! One table's windows: planned, written, committed, verified, in that order.
 
+use std::num::NonZero;
 use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 
 use arrow::datatypes::Field;
-use store::{Stored, Window, WindowState, WriterProgress};
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use store::{Window, WindowState, WriterProgress};
 
 use super::{Offload, OnProgress, Progress, Step, TableSummary};
 use crate::delta::{Add, Commit, Committed, Snapshot, Table};
-use crate::encode::{Chunk, EncodedFile, MAX_CHUNK_ROWS};
+use crate::encode::{Chunk, EncodedFile, MAX_CHUNK_ROWS, Page};
 use crate::entity::{Entity, LakeRow, TableSchema};
 use crate::error::LakeError;
 use crate::hive::{self, PartName};
@@ -76,53 +80,11 @@ pub(super) struct RawTable<R: 'static> {
     pub(super) snapshot: Snapshot,
 }
 
-/// Rows read at once, up to a sequence.
-struct Page<R> {
-    to: u64,
-    rows: Vec<Stored<R>>,
-}
+/// Fewest pages read beside each other: a store over a network is waited for.
+const MIN_READERS: usize = 2;
 
-/// A window on its way into files.
-struct Filling<R: 'static> {
-    chunk: Chunk<R>,
-    /// The sequence the chunk's rows follow; it names their files.
-    after: u64,
-    window: Window,
-    chunk_bytes: usize,
-}
-
-impl<R: LakeRow> Filling<R> {
-    /// Adds pages, on a thread where that may take its time; a chunk that is full, or the window's last, becomes files.
-    async fn add(
-        mut self,
-        pages: [Page<R>; 2],
-    ) -> Result<(Self, Vec<(PartName, EncodedFile)>), LakeError> {
-        let adding = tokio::task::spawn_blocking(move || {
-            let mut files = Vec::new();
-            for page in pages {
-                // A window's last page may be followed by an empty one.
-                if page.to == self.after {
-                    continue;
-                }
-                self.chunk.push(&self.window.writer_id, &page.rows)?;
-                let full = self.chunk.bytes() >= self.chunk_bytes
-                    || self.chunk.rows() >= MAX_CHUNK_ROWS
-                    || page.to == self.window.to;
-                if full {
-                    let part = PartName {
-                        writer_id: self.window.writer_id.clone(),
-                        after: std::mem::replace(&mut self.after, page.to),
-                        to: page.to,
-                    };
-                    let chunk = std::mem::replace(&mut self.chunk, Chunk::new(R::entity()));
-                    files.extend(chunk.finish()?.into_iter().map(|file| (part.clone(), file)));
-                }
-            }
-            Ok((self, files))
-        });
-        adding.await?
-    }
-}
+/// Most of them; each is a page in memory.
+const MAX_READERS: usize = 4;
 
 /// The application transaction of a writer's windows in a table.
 fn transaction(window: &Window) -> String {
@@ -273,6 +235,9 @@ impl Offload {
         }
     }
 
+    /// Reads a window's rows and puts them into files. Pages are read beside each other, and become columns where they
+    /// are read. A page is so many sequences, some of which may have no row: so it is known where the next begins before
+    /// this one is there.
     async fn write_files<R: LakeRow>(
         &self,
         table: &RawTable<R>,
@@ -280,57 +245,61 @@ impl Offload {
         progress: &mut Tracker<'_>,
     ) -> Result<(Vec<Add>, u64), LakeError> {
         let (mut adds, mut rows) = (Vec::new(), 0);
-        let mut filling = Filling {
-            chunk: Chunk::new(table.entity),
-            after: window.after,
-            window: window.clone(),
-            chunk_bytes: self.config.chunk_bytes,
-        };
-        let mut reached = window.after;
-        let mut pages = self.read(table, window, reached).await?;
+        let mut chunk = Chunk::new(table.entity);
+        // The sequence the chunk's rows follow; it names their files.
+        let mut after = window.after;
+        let readers = available_parallelism().map_or(1, NonZero::get);
+        let readers = readers.clamp(MIN_READERS, MAX_READERS);
+        let mut reading = FuturesOrdered::new();
+        let (mut asked, mut reached) = (window.after, window.after);
         while reached < window.to {
+            while reading.len() < readers && asked < window.to {
+                let to = asked.saturating_add(table.entity.page_rows as u64);
+                let to = to.min(window.to);
+                reading.push_back(self.read(table, window, asked, to));
+                asked = to;
+            }
             self.lease.renew().await?;
-            let before = reached;
-            for page in &pages {
-                rows += page.rows.len() as u64;
-                reached = page.to;
+            let Some((to, page)) = reading.next().await.transpose()? else {
+                break;
+            };
+            rows += page.rows();
+            chunk.push(page)?;
+            progress.tell(table.entity.table, Step::Written, to - reached);
+            reached = to;
+            let full = chunk.bytes() >= self.config.chunk_bytes || chunk.rows() >= MAX_CHUNK_ROWS;
+            if full || reached == window.to {
+                let part = PartName {
+                    writer_id: window.writer_id.clone(),
+                    after: std::mem::replace(&mut after, reached),
+                    to: reached,
+                };
+                let whole = std::mem::replace(&mut chunk, Chunk::new(table.entity));
+                let files = tokio::task::spawn_blocking(|| whole.finish()).await??;
+                for file in files {
+                    adds.push(self.put(table, window, &part, file).await?);
+                }
             }
-            // What comes next is read while this becomes columns, and files.
-            let (filled, next) =
-                tokio::join!(filling.add(pages), self.read(table, window, reached));
-            let files;
-            (filling, files) = filled?;
-            pages = next?;
-            for (part, file) in files {
-                adds.push(self.put(table, window, &part, file).await?);
-            }
-            progress.tell(table.entity.table, Step::Written, reached - before);
         }
         Ok((adds, rows))
     }
 
-    /// Reads the rows that follow a sequence in a window, two pages at once. A page is so many sequences, some of which
-    /// may have no row: so it is known where the next begins before this one is there.
+    /// Reads the rows after a sequence and up to another.
     async fn read<R: LakeRow>(
         &self,
         table: &RawTable<R>,
         window: &Window,
         after: u64,
-    ) -> Result<[Page<R>; 2], LakeError> {
+        to: u64,
+    ) -> Result<(u64, Page<R>), LakeError> {
+        let writer_id = &window.writer_id;
+        let empty = || Page::new(table.entity, writer_id);
+        let page = Arc::new(Mutex::new(empty()));
         let limit = table.entity.page_rows;
-        let page = async |after: u64, to: u64| {
-            if after == to {
-                let rows = Vec::new();
-                return Ok(Page { to, rows });
-            }
-            let source = self.source.as_ref();
-            let rows = R::scan(source, &window.writer_id, after, to, limit).await?;
-            Ok::<_, LakeError>(Page { to, rows })
-        };
-        let end_of = |after: u64| window.to.min(after.saturating_add(limit as u64));
-        let middle = end_of(after);
-        let both = tokio::try_join!(page(after, middle), page(middle, end_of(middle)))?;
-        Ok(both.into())
+        let source = self.source.as_ref();
+        R::visit(source, writer_id, after, to, limit, page.clone()).await?;
+        let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok((to, std::mem::replace(&mut page, empty())))
     }
 
     async fn put<R: LakeRow>(

@@ -1,13 +1,14 @@
 //! Laws of [`crate::LakeSource`]: every row in exactly one proven window, purged only when verified.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future;
 use model::{OrderId, Position};
 
 use super::build::{batch, letter, position, update};
 use super::{Verdict, Violation, ensure, ensure_eq};
-use crate::{Batch, ErrorKind, LakeTable, Store, StoreError, Window, WindowState};
+use crate::{Batch, ErrorKind, LakeTable, Store, StoreError, Stored, Visitor, Window, WindowState};
 
 fn window(table: LakeTable, writer_id: &str, after: u64, to: u64) -> Window {
     Window {
@@ -89,6 +90,40 @@ pub(super) async fn rows_carry_proven_sequences(store: &dyn Store) -> Verdict {
         store.scan_positions("nobody", 0, 100, 10).await?.is_empty(),
         "a writer that never was has rows"
     );
+    visits_show_what_scans_return(store).await
+}
+
+/// Keeps what it is shown.
+#[derive(Default)]
+struct Kept(Vec<Stored<Position>>);
+
+impl Visitor<Position> for Kept {
+    fn visit(&mut self, row: &Stored<Position>) {
+        self.0.push(row.clone());
+    }
+}
+
+async fn visits_show_what_scans_return(store: &dyn Store) -> Verdict {
+    let (id, committed) = writer(store, LakeTable::DelivererLocation).await?;
+    for (writer, after, to, limit) in [
+        (id.as_str(), 0, committed, 1_000),
+        (&id, 1, committed, 7),
+        (&id, 0, 3, 100),
+        (&id, committed, u64::MAX, 100),
+        ("nobody", 0, 100, 10),
+    ] {
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        store
+            .visit_positions(writer, after, to, limit, kept.clone())
+            .await?;
+        let seen = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+        let scanned = store.scan_positions(writer, after, to, limit).await?;
+        ensure_eq!(
+            seen.0,
+            scanned,
+            "rows shown after {after} to {to}, {limit} at most"
+        );
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! One scale: so many rows filled in, offloaded, written bare, modelled.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -147,7 +148,10 @@ fn offload(programs: &Programs, folder: &Path, store: &Path, rows: u64) -> Resul
         std::fs::remove_dir_all(&data)?;
     }
     std::fs::create_dir(&data)?;
-    std::fs::copy(store, data.join("store.sqlite"))?;
+    let copy = data.join("store.sqlite");
+    std::fs::copy(store, &copy)?;
+    // Else the first file the offload syncs waits for the copy to reach the disk as well.
+    File::open(copy)?.sync_all()?;
     let (said, used) = watched::run_json(ingest(programs, folder).arg("offload"))?;
     let offload = &said["offload"];
     let table = offload["tables"].as_array().into_iter().flatten();

@@ -20,6 +20,9 @@ from pathlib import Path
 import pymongo
 
 EXAMPLES = 10
+HOUR_US = 3_600_000_000
+# Between the parts of an _id.
+SEPARATOR = "\x1f"
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TABLE = "deliverer_location"
 
@@ -68,6 +71,23 @@ def unproven(rows, writers):
     twice = len(rows) - len(set(rows))
     complaints = [f"{above} rows are above their writer's committed sequence"] if above else []
     return complaints + ([f"{twice} rows share writer and sequence with another"] if twice else [])
+
+
+def lead_complaints(documents, lists, carried):
+    """Returns complaints about rows that no list, or nothing their deliverer carried, leads to."""
+    named = {}
+    for one in lists:
+        writer, first = one["_id"].rsplit(SEPARATOR, 1)
+        named.update(((writer, int(first) + i), name) for i, name in enumerate(one["rows"].split("\n")))
+    unlisted = sum(named.get((document["w"], document["s"])) != document["_id"] for document in documents)
+    noted = {tuple(one["_id"].split(SEPARATOR)[:3]) for one in carried}
+    hours = {
+        (document["deliverer_id"], f"{event_time_us(document) // HOUR_US:07x}", document["order_id"])
+        for document in documents
+        if "order_id" in document
+    }
+    complaints = [f"{unlisted} rows are in no list of their writer"] if unlisted else []
+    return complaints + ([f"{len(hours - noted)} hours of orders lead from no deliverer"] if hours - noted else [])
 
 
 def window_complaints(rows, windows):
@@ -124,10 +144,11 @@ def main():
         documents = list(database.positions.find())
         counted = database.positions.count_documents({})
         writers, windows = list(database.writers.find()), list(database.lake_windows.find())
+        lead = lead_complaints(documents, database.position_lists.find(), database.carried.find())
         stored = Counter(identity(document) for document in documents)
         wrong = wrong_last(database.last_positions, stored, 0) + wrong_last(database.last_by_deliverer, stored, 1)
     rows = [(document["w"], document["s"]) for document in documents]
-    damage = unproven(rows, writers)
+    damage = unproven(rows, writers) + lead
     if arguments.lake:
         damage += window_complaints(rows, windows) + lake_complaints(arguments.lake, stored)
     lost = sorted(acked - stored.keys(), key=lambda one: one[2:])

@@ -92,7 +92,8 @@ laws! {
         ties_are_decided_by_content, the_future_never_becomes_last,
         a_replay_changes_nothing;
     history: pages_hold_every_point_once, equal_times_are_paged_through,
-        bounds_are_half_open, a_deliverers_history_spans_orders, late_points_take_their_place;
+        bounds_are_half_open, a_deliverers_history_spans_orders, a_deliverers_history_spans_hours,
+        late_points_take_their_place;
     values: every_field_comes_back_bit_for_bit, odd_ids_are_only_ids;
     lake: rows_carry_proven_sequences, windows_are_planned_one_at_a_time,
         windows_hold_every_row_once_under_writing, a_purge_takes_its_window_only,

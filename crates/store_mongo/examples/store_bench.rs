@@ -1,9 +1,8 @@
 //! Measures appends beside the bare driver: documents per second, and CPU of client and server.
 //!
 //! `store_bench URI ROWS BATCH ORDERS TASKS ROUNDS [SERVER_PID]` writes the same positions in the same batches,
-//! round by round in turn: `bare` with `insert_many` into a collection without secondary indexes, `indexed` the
-//! same with ours, `store` with `MongoStore::append`. The bare driver sends a batch in the same commands, as many
-//! at once. Prints one JSON line per measurement and the ratios of the medians at the end. Each measurement
+//! round by round in turn: `bare` with `insert_many` into a collection without secondary indexes, `store` with
+//! `MongoStore::append`. The bare driver sends a batch in the same commands, as many at once. Prints one JSON line per measurement and the ratio of the medians at the end. Each measurement
 //! has a database of its own, dropped after it.
 #![expect(clippy::print_stdout, reason = "its output is what it is run for")]
 
@@ -11,9 +10,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use mongodb::bson::{DateTime, RawDocumentBuf, doc, serialize_to_raw_document_buf};
+use mongodb::bson::{DateTime, RawDocumentBuf, serialize_to_raw_document_buf};
 use mongodb::options::{Acknowledgment, CollectionOptions, WriteConcern};
-use mongodb::{Client, Collection, IndexModel};
+use mongodb::{Client, Collection};
 use serde::Serialize;
 use store::conformance::build::{Chance, batch, position};
 use store::{Batch, Writer};
@@ -23,7 +22,7 @@ use tokio::task::JoinSet;
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Rows in one command and commands at once per task: what the store does.
-const CHUNK: usize = 1_024;
+const CHUNK: usize = 1_000;
 const UNDER_WAY: usize = 4;
 
 /// The document the store writes for such a position.
@@ -51,7 +50,6 @@ struct Row {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum How {
     Bare,
-    Indexed,
     Store,
 }
 
@@ -82,8 +80,8 @@ fn main() -> Fallible<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let all = [How::Bare, How::Indexed, How::Store];
-    let mut rates: [Vec<f64>; 3] = Default::default();
+    let all = [How::Bare, How::Store];
+    let mut rates: [Vec<f64>; 2] = Default::default();
     for round in 0..rounds {
         // Another one goes first each time, so that none has the quiet server to itself.
         for step in 0..all.len() {
@@ -95,11 +93,10 @@ fn main() -> Fallible<()> {
         rates.sort_unstable_by(f64::total_cmp);
         rates[rates.len() / 2]
     };
-    let [bare, indexed, store] = rates.each_mut().map(median);
+    let [bare, store] = rates.each_mut().map(median);
     println!(
-        r#"{{"bare":{bare:.0},"indexed":{indexed:.0},"store":{store:.0},"store_to_bare":{:.2},"store_to_indexed":{:.2}}}"#,
-        store / bare,
-        store / indexed
+        r#"{{"bare":{bare:.0},"store":{store:.0},"store_to_bare":{:.2}}}"#,
+        store / bare
     );
     Ok(())
 }
@@ -203,15 +200,6 @@ async fn measure(plan: &Plan, how: How, round: usize) -> Fallible<f64> {
         let options = CollectionOptions::builder().write_concern(durable).build();
         database.create_collection("positions").await?;
         let rows: Collection<Row> = database.collection_with_options("positions", options);
-        if how == How::Indexed {
-            for keys in [
-                doc! { "deliverer_id": 1, "event_time": 1, "event_time_us": 1, "_id": 1 },
-                doc! { "w": 1, "s": 1 },
-            ] {
-                rows.create_index(IndexModel::builder().keys(keys).build())
-                    .await?;
-            }
-        }
         let tasks = work
             .into_iter()
             .map(|batches| insert(rows.clone(), batches));

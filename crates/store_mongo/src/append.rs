@@ -1,4 +1,4 @@
-//! One batch: rows, last positions, the commit of the writer, the cursor; in that order.
+//! One batch: rows with what leads to them, last positions, the commit of the writer, the cursor; in that order.
 //!
 //! The commit is what makes the rows of the batch exist for the lake, and the cursor follows it, so that a
 //! cursor never stands beyond rows that are not proven. Nothing is undone after a failure: what was written is
@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use model::{FleetEvent, Position, Record, Reject};
+use model::{FleetEvent, Position, Record, Reject, UtcMicros};
 use mongodb::bson::{RawDocumentBuf, doc, serialize_to_raw_document_buf};
 use serde::Serialize;
 use store::{Appended, Batch, LakeTable, SourceCursor};
@@ -19,7 +19,7 @@ use crate::insert::{Numbered, Rows, insert};
 use crate::pulse::Pulse;
 use crate::rows::{FleetEventRow, Place, PositionRow, RejectRow};
 use crate::tuning::Point;
-use crate::{key, last};
+use crate::{carried, key, last, lists};
 
 fn document(row: &impl Serialize) -> Outcome<RawDocumentBuf> {
     serialize_to_raw_document_buf(row)
@@ -42,11 +42,15 @@ impl Rows for Positions<'_> {
     }
 
     fn chunk(&self) -> usize {
-        1_024
+        lists::ROWS
     }
 
     fn id(&self, index: usize) -> &str {
         &self.0[index].id
+    }
+
+    fn received(&self, index: usize) -> Option<UtcMicros> {
+        Some(self.0[index].position.received_time)
     }
 
     fn document(&self, index: usize, place: Place<'_>) -> Outcome<RawDocumentBuf> {
@@ -77,6 +81,10 @@ impl Rows for FleetEvents<'_> {
         &self.0[index].id
     }
 
+    fn received(&self, _: usize) -> Option<UtcMicros> {
+        None
+    }
+
     fn document(&self, index: usize, place: Place<'_>) -> Outcome<RawDocumentBuf> {
         let one = &self.0[index];
         document(&FleetEventRow::new(one.row, &one.id, &one.stored, place))
@@ -97,6 +105,10 @@ impl Rows for Rejects<'_> {
 
     fn id(&self, index: usize) -> &str {
         &self.0[index].id
+    }
+
+    fn received(&self, _: usize) -> Option<UtcMicros> {
+        None
     }
 
     fn document(&self, index: usize, place: Place<'_>) -> Outcome<RawDocumentBuf> {
@@ -214,10 +226,11 @@ pub(crate) async fn append(
         [0, 1, 2].map(|i| number(identity, rows[i].table(), counts[i]));
     let writer = identity.id.as_str();
     let moved = sorted.positions.0.iter().map(|one| one.position);
-    let (contested_positions, contested_events, contested_rejects, ()) = futures_util::try_join!(
+    let (contested_positions, contested_events, contested_rejects, (), ()) = futures_util::try_join!(
         insert(store, rows[0], &positions, writer),
         insert(store, rows[1], &fleet_events, writer),
         insert(store, rows[2], &rejects, writer),
+        carried::write(store, moved.clone()),
         last::write(store, moved, max_future_skew_us),
     )?;
     let mut proven = Sequences::default();

@@ -9,7 +9,8 @@
 //!    is left to.
 //! 2. Fence it. Its `committed` is then final, and what it leaves unproven is nobody's.
 //! 3. Take its rows over, a thousand by one command: `{w: old, s: old}`, which no other row ever was, becomes
-//!    `{w: me, s: a fresh number}`. Of several that try one finds a row as it was; the others look again.
+//!    `{w: me, s: a fresh number}`; a row that is something else by then stays as it is. Of several that try one
+//!    finds a row as it was; the others look again.
 //!
 //! A row that was taken over is new to its batch: the attempt that inserted it was never counted.
 //!
@@ -23,8 +24,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use mongodb::bson::{Bson, doc};
-use serde::Deserialize;
+use mongodb::bson::{Bson, Document, doc};
 use store::LakeTable;
 use tokio::time::Instant;
 
@@ -32,7 +32,9 @@ use crate::database::{Store, answer, rows_of};
 use crate::error::{Failure, Outcome};
 use crate::identity::{self, Identity, Pipeline, Progress};
 use crate::insert::{Numbered, Rows, insert};
+use crate::lists;
 use crate::pulse::Pulse;
+use crate::rows::Held;
 use crate::tuning::Point;
 
 /// How long a writer that may be alive is waited for after its last sign of life: a few of their intervals.
@@ -47,15 +49,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(25);
 const LOOKS: usize = 8;
 /// Rows asked for in one query, and taken over by one command.
 const IDS: usize = 1_000;
-
-/// A row as found: who holds it.
-#[derive(Debug, Deserialize)]
-struct Held {
-    #[serde(rename = "_id")]
-    id: String,
-    w: String,
-    s: i64,
-}
 
 /// What there is to know of a contested row.
 enum Verdict {
@@ -263,11 +256,16 @@ impl Contest<'_> {
         orphans: Vec<(usize, String, i64)>,
         taken: &mut HashMap<usize, u64>,
     ) -> Outcome<()> {
+        if orphans.is_empty() {
+            return Ok(());
+        }
         let table = self.rows.table();
         let mut by_writer: BTreeMap<String, Vec<(usize, i64)>> = BTreeMap::new();
         for (index, writer, seq) in orphans {
             by_writer.entry(writer).or_default().push((index, seq));
         }
+        let mut changes = Vec::new();
+        let mut numbered: Vec<Numbered> = Vec::new();
         for (writer, rows) in by_writer {
             tracing::info!(
                 writer_id = self.identity.id,
@@ -278,18 +276,40 @@ impl Contest<'_> {
             );
             for part in rows.chunks(self.store.tuning().rows_a_claim.unwrap_or(IDS)) {
                 let first = self.identity.reserve(table, part.len());
-                taken.extend(part.iter().map(|(index, _)| *index).zip(first..));
-                let seqs: Vec<Bson> = part.iter().map(|&(_, seq)| seq.into()).collect();
-                // One index answers this; with the `_id` besides some servers read all rows.
-                let filter = doc! { "w": &writer, "s": { "$in": seqs.clone() } };
-                let fresh = doc! {
-                    "$add": [first.cast_signed(), { "$indexOfArray": [seqs, "$s"] }],
-                };
-                let change = doc! { "w": { "$literal": &self.identity.id }, "s": fresh };
-                let rows = self.store.documents(rows_of(table));
-                answer(rows.update_many(filter, vec![doc! { "$set": change }])).await?;
+                numbered.extend(part.iter().map(|(index, _)| *index).zip(first..));
+                changes.push(self.change(&writer, part, first));
             }
         }
+        taken.extend(numbered.iter().copied());
+        let collection = self.store.documents(rows_of(table));
+        let changing = async {
+            for (filter, change) in changes {
+                answer(collection.update_many(filter, vec![doc! { "$set": change }])).await?;
+            }
+            Ok(())
+        };
+        let listing = lists::write(self.store, self.rows, &numbered, &self.identity.id);
+        futures_util::try_join!(changing, listing)?;
         Ok(())
+    }
+
+    /// Returns which rows to change and how: each to its place in this part, counted from `first`. The rows are
+    /// named by their `_id` alone, which every server finds at once; the guard is in the change.
+    fn change(&self, from: &str, part: &[(usize, i64)], first: u64) -> (Document, Document) {
+        let ids: Vec<&str> = part.iter().map(|&(index, _)| self.rows.id(index)).collect();
+        let seqs: Vec<Bson> = part.iter().map(|&(_, seq)| seq.into()).collect();
+        let is_from = doc! { "$eq": ["$w", { "$literal": from }] };
+        let held = if self.store.tuning().claim_unguarded {
+            Bson::from(true)
+        } else {
+            doc! { "$and": [is_from, { "$in": ["$s", seqs.clone()] }] }.into()
+        };
+        let fresh = doc! { "$add": [first.cast_signed(), { "$indexOfArray": [seqs, "$s"] }] };
+        let mine = doc! { "$literal": &self.identity.id };
+        let change = doc! {
+            "w": { "$cond": [held.clone(), mine, "$w"] },
+            "s": { "$cond": [held, fresh, "$s"] },
+        };
+        (doc! { "_id": { "$in": ids } }, change)
     }
 }

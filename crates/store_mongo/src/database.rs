@@ -3,7 +3,7 @@
 //! Writes ask for a majority and the journal, reads for what a majority has, from the primary, whatever the
 //! URI says: the laws of the store depend on it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mongodb::bson::{Document, RawDocumentBuf};
@@ -11,6 +11,7 @@ use mongodb::options::{CollectionOptions, ReadConcern, ReadPreference, Selection
 use mongodb::{Client, Collection, Database};
 use store::LakeTable;
 
+use crate::carried::Memory;
 use crate::error::{Failure, Outcome};
 use crate::tuning::Tuning;
 
@@ -19,6 +20,8 @@ use crate::tuning::Tuning;
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) const POSITIONS: &str = "positions";
+pub(crate) const POSITION_LISTS: &str = "position_lists";
+pub(crate) const CARRIED: &str = "carried";
 pub(crate) const FLEET_EVENTS: &str = "fleet_events";
 pub(crate) const REJECTED: &str = "rejected";
 pub(crate) const LAST_POSITIONS: &str = "last_positions";
@@ -58,6 +61,7 @@ struct Shared {
     database: Database,
     bulk: bool,
     tuning: Tuning,
+    carried: Mutex<Memory>,
     // Made once: making one allocates its name and options, and a last position is asked for often.
     last_positions: Collection<crate::rows::PositionDoc>,
     last_by_deliverer: Collection<crate::rows::PositionDoc>,
@@ -79,6 +83,7 @@ impl Store {
                 database,
                 bulk: tuning.bulk_write.unwrap_or(bulk),
                 tuning,
+                carried: Mutex::default(),
             }),
         }
     }
@@ -97,6 +102,13 @@ impl Store {
 
     pub(crate) fn has_bulk_write(&self) -> bool {
         self.shared.bulk
+    }
+
+    /// Returns what is known to be written of what deliverers carried.
+    pub(crate) fn carried(&self) -> MutexGuard<'_, Memory> {
+        // Each change of it is one insertion into a set: a panic leaves nothing half done.
+        let held = self.shared.carried.lock();
+        held.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn last_positions(&self) -> &Collection<crate::rows::PositionDoc> {

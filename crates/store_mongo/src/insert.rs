@@ -2,12 +2,14 @@
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use model::UtcMicros;
 use mongodb::bson::RawDocumentBuf;
-use mongodb::error::ErrorKind as Driver;
+use mongodb::error::{Error, ErrorKind as Driver};
 use store::LakeTable;
 
 use crate::database::{Store, rows_of, within};
 use crate::error::{DUPLICATE_KEY, Failure, Outcome};
+use crate::lists;
 use crate::rows::Place;
 
 /// Insertions under way at once: enough that the server always has one to work on while another's reply
@@ -25,6 +27,9 @@ pub(crate) trait Rows: Sync {
     /// Returns a row's `_id`.
     fn id(&self, index: usize) -> &str;
 
+    /// Returns when the row was received, in a table whose rows are found by lists.
+    fn received(&self, index: usize) -> Option<UtcMicros>;
+
     /// Writes the row's document.
     fn document(&self, index: usize, place: Place<'_>) -> Outcome<RawDocumentBuf>;
 }
@@ -32,7 +37,8 @@ pub(crate) trait Rows: Sync {
 /// A row and the sequence it is to have.
 pub(crate) type Numbered = (usize, u64);
 
-/// Inserts rows and returns those whose `_id` was there already. An error leaves it open what was inserted.
+/// Inserts rows, and the lists that lead to them, and returns those whose `_id` was there already. An error
+/// leaves it open what was inserted.
 pub(crate) async fn insert(
     store: &Store,
     rows: &dyn Rows,
@@ -45,10 +51,11 @@ pub(crate) async fn insert(
         .chunks(rows.chunk())
         .map(|chunk| insert_chunk(store, rows, chunk, writer).boxed())
         .collect();
-    let there: Vec<Vec<Numbered>> = stream::iter(chunks)
+    let inserting = stream::iter(chunks)
         .buffer_unordered(UNDER_WAY)
-        .try_collect()
-        .await?;
+        .try_collect::<Vec<Vec<Numbered>>>();
+    let listing = lists::write(store, rows, numbered, writer);
+    let (there, ()) = futures_util::try_join!(inserting, listing)?;
     Ok(there.into_iter().flatten().collect())
 }
 
@@ -66,6 +73,15 @@ async fn insert_chunk(
     let Err(error) = within(collection.insert_many(&documents).ordered(false)).await? else {
         return Ok(Vec::new());
     };
+    let there = refused(error)?.into_iter();
+    Ok(there.filter_map(|at| chunk.get(at).copied()).collect())
+}
+
+/// Returns which documents of an insertion were there already, by their place in it.
+///
+/// # Errors
+/// When it failed for another reason.
+pub(crate) fn refused(error: Error) -> Outcome<Vec<usize>> {
     let Driver::InsertMany(errors) = &*error.kind else {
         return Err(error.into());
     };
@@ -77,7 +93,7 @@ async fn insert_chunk(
         if one.code != DUPLICATE_KEY {
             return Err(Failure::of_document(one.code, &one.message));
         }
-        there.extend(chunk.get(one.index).copied());
+        there.push(one.index);
     }
     Ok(there)
 }

@@ -1,14 +1,17 @@
 //! The `_id`s of rows, and what decides which of two positions is the last.
 //!
-//! A position's `_id` is its identity as text, `order US time US deliverer US discriminator`, where US is the
-//! control character U+001F, which no id can hold. Time and discriminator have a fixed width and sort as
-//! text the way they sort as numbers, and US sorts before every character an id may hold. So the positions of
-//! one order lie next to one another, oldest first, and are found by a range of `_id`. An absent order is the
-//! empty text, which is no order's id: different identities have different `_id`s.
+//! A position's `_id` is its identity as text, `order US time US deliverer US discriminator`, or, where it has no
+//! order, `US deliverer US time US discriminator`. US is the control character U+001F, which no id can hold. Time
+//! and discriminator have a fixed width and sort as text the way they sort as numbers, and US sorts before every
+//! character an id may hold. So the positions of one order lie next to one another, oldest first, and are found
+//! by a range of `_id`; so do those a deliverer reported without an order. No order's id is empty: an `_id`
+//! that begins with US has none, and different identities have different `_id`s.
+//!
+//! What deliverers carried is kept as `deliverer US hour US order US day`: hour of the event, day of the receipt.
 
 use std::fmt::Write as _;
 
-use model::{FleetEvent, Position, RecencyKey, Reject, UtcMicros};
+use model::{FleetEvent, OrderId, Position, RecencyKey, Reject, UtcMicros};
 
 /// Between the parts of an `_id`.
 pub(crate) const SEPARATOR: char = '\u{1f}';
@@ -16,6 +19,12 @@ pub(crate) const SEPARATOR: char = '\u{1f}';
 const AFTER_SEPARATOR: char = '\u{20}';
 /// Hexadecimal digits of an instant: the year 9999 is below 16^15 microseconds.
 const TIME_DIGITS: usize = 15;
+/// Hexadecimal digits of an hour or a day since 1970; the year 9999 is below 16^7 hours.
+const HOUR_DIGITS: usize = 7;
+/// Microseconds of an hour.
+pub(crate) const HOUR_US: i64 = 3_600_000_000;
+/// Microseconds of a day.
+pub(crate) const DAY_US: i64 = 24 * HOUR_US;
 
 fn push_time(out: &mut String, time: UtcMicros) {
     push_hex::<TIME_DIGITS>(out, time.as_micros().cast_unsigned());
@@ -37,40 +46,120 @@ fn push_hex<const DIGITS: usize>(out: &mut String, mut value: u64) {
 
 /// Returns the `_id` of a position.
 pub(crate) fn position(position: &Position) -> String {
-    let order = position.order_id.as_ref().map_or("", |id| id.as_str());
+    let order = position.order_id.as_ref().map_or("", OrderId::as_str);
     let deliverer = position.deliverer_id.as_str();
     let mut out = String::with_capacity(order.len() + deliverer.len() + 34);
     out.push_str(order);
     out.push(SEPARATOR);
+    if order.is_empty() {
+        out.push_str(deliverer);
+        out.push(SEPARATOR);
+    }
     push_time(&mut out, position.event_time);
     out.push(SEPARATOR);
-    out.push_str(deliverer);
-    out.push(SEPARATOR);
+    if !order.is_empty() {
+        out.push_str(deliverer);
+        out.push(SEPARATOR);
+    }
     push_discriminator(&mut out, position.discriminator());
     out
 }
 
-/// Returns the first `_id` a position of this order at or after `from` can have.
-pub(crate) fn order_from(order_id: &str, from: Option<UtcMicros>) -> String {
-    let mut out = format!("{order_id}{SEPARATOR}");
+/// Returns what the `_id`s of a deliverer's positions without an order begin with: to be given, as an order's
+/// id is, to [`track_from`] and [`track_to`].
+pub(crate) fn without_order(deliverer: &str) -> String {
+    format!("{SEPARATOR}{deliverer}")
+}
+
+/// Returns the first `_id` a position of this track at or after `from` can have. A track is an order, or what
+/// [`without_order`] returns.
+pub(crate) fn track_from(track: &str, from: Option<UtcMicros>) -> String {
+    let mut out = format!("{track}{SEPARATOR}");
     if let Some(from) = from {
         push_time(&mut out, from);
     }
     out
 }
 
-/// Returns a text after every `_id` of this order before `to`, and before every one at or after it.
-pub(crate) fn order_to(order_id: &str, to: Option<UtcMicros>) -> String {
+/// Returns a text after every `_id` of this track before `to`, and before every one at or after it.
+pub(crate) fn track_to(track: &str, to: Option<UtcMicros>) -> String {
     match to {
-        Some(_) => order_from(order_id, to),
-        None => format!("{order_id}{AFTER_SEPARATOR}"),
+        Some(_) => track_from(track, to),
+        None => format!("{track}{AFTER_SEPARATOR}"),
     }
 }
 
 /// Reads the event time out of a position's `_id`.
 pub(crate) fn event_time(id: &str) -> Option<UtcMicros> {
-    let digits = id.split(SEPARATOR).nth(1)?;
+    let (order, rest) = id.split_once(SEPARATOR)?;
+    let digits = rest.split(SEPARATOR).nth(usize::from(order.is_empty()))?;
     UtcMicros::new(i64::from_str_radix(digits, 16).ok()?)
+}
+
+/// That a deliverer carried an order: in which hour, by a position received on which day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Carried<'a> {
+    deliverer: &'a str,
+    hour: i64,
+    order: &'a str,
+    day: i64,
+}
+
+impl<'a> Carried<'a> {
+    /// Reads it off a position; `None` when that has no order.
+    pub(crate) fn of(position: &'a Position) -> Option<Self> {
+        Some(Self {
+            deliverer: position.deliverer_id.as_str(),
+            hour: position.event_time.as_micros() / HOUR_US,
+            order: position.order_id.as_ref()?.as_str(),
+            day: position.received_time.as_micros() / DAY_US,
+        })
+    }
+
+    /// Returns the instant after the day of the receipt.
+    pub(crate) fn received_before(&self) -> UtcMicros {
+        UtcMicros::default().saturating_add_micros((self.day + 1) * DAY_US)
+    }
+
+    /// Returns its `_id`.
+    pub(crate) fn id(&self) -> String {
+        let mut out = String::with_capacity(self.deliverer.len() + self.order.len() + 17);
+        out.push_str(self.deliverer);
+        out.push(SEPARATOR);
+        push_hex::<HOUR_DIGITS>(&mut out, self.hour.cast_unsigned());
+        out.push(SEPARATOR);
+        out.push_str(self.order);
+        out.push(SEPARATOR);
+        push_hex::<HOUR_DIGITS>(&mut out, self.day.cast_unsigned());
+        out
+    }
+
+    /// Returns a text before every `_id` of this deliverer in the hour of `from` or later, and after the others.
+    pub(crate) fn from(deliverer: &str, from: UtcMicros) -> String {
+        let mut out = format!("{deliverer}{SEPARATOR}");
+        push_hex::<HOUR_DIGITS>(&mut out, (from.as_micros() / HOUR_US).cast_unsigned());
+        out
+    }
+
+    /// Returns a text after every `_id` of this deliverer in an hour that begins before `to`.
+    pub(crate) fn to(deliverer: &str, to: Option<UtcMicros>) -> String {
+        match to {
+            Some(to) => {
+                let mut out = Self::from(deliverer, to.saturating_add_micros(-1));
+                out.push(AFTER_SEPARATOR);
+                out
+            }
+            None => format!("{deliverer}{AFTER_SEPARATOR}"),
+        }
+    }
+
+    /// Reads the beginning of the hour and the order out of an `_id`.
+    pub(crate) fn read(id: &str) -> Option<(UtcMicros, &str)> {
+        let mut parts = id.split(SEPARATOR).skip(1);
+        let hour = i64::from_str_radix(parts.next()?, 16).ok()?;
+        let begins = UtcMicros::new(hour.checked_mul(HOUR_US)?)?;
+        Some((begins, parts.next()?))
+    }
 }
 
 /// Returns a recency as text that sorts the same way.
@@ -136,21 +225,23 @@ mod tests {
     use super::*;
 
     const ORDERS: [&str; 6] = ["a", "ab", "a b", "\u{e9}", "a.b", "$$ROOT"];
+    const DELIVERERS: [&str; 4] = ["d", "de", "d e", "\u{1f6b2}"];
 
     proptest! {
         #[test]
-        fn a_positions_id_is_injective_and_sorts_by_order_time_deliverer_and_discriminator(seed: u64) {
+        fn a_positions_id_is_injective_and_sorts_by_track_time_deliverer_and_discriminator(seed: u64) {
             let mut chance = Chance::new(seed);
             let mut all: Vec<_> = (0..40)
                 .map(|_| {
-                    let mut one = chance.position(&ORDERS, &["d", "de", "\u{1f6b2}"]);
+                    let mut one = chance.position(&ORDERS, &DELIVERERS);
                     one.event_time = at(i64::try_from(chance.below(3)).unwrap());
                     one
                 })
                 .collect();
             let identity = |p: &Position| {
-                let order = p.order_id.as_ref().map_or(String::new(), ToString::to_string);
-                (order, p.event_time, p.deliverer_id.to_string(), p.discriminator())
+                let alone = without_order(p.deliverer_id.as_str());
+                let track = p.order_id.as_ref().map_or(alone, ToString::to_string);
+                (track, p.event_time, p.deliverer_id.to_string(), p.discriminator())
             };
             all.sort_by_key(identity);
             prop_assert!(all.is_sorted_by_key(position));
@@ -163,17 +254,42 @@ mod tests {
         }
 
         #[test]
-        fn the_range_of_an_order_holds_its_positions_and_no_others(seed: u64) {
+        fn the_range_of_a_track_holds_its_positions_and_no_others(seed: u64) {
             let mut chance = Chance::new(seed);
-            let one = chance.position(&ORDERS, &["d"]);
+            let one = chance.position(&ORDERS, &DELIVERERS);
             let id = position(&one);
-            for order in ORDERS {
-                let of = one.order_id.as_ref().is_some_and(|own| own.as_str() == order);
+            let own = match &one.order_id {
+                Some(order) => order.to_string(),
+                None => without_order(one.deliverer_id.as_str()),
+            };
+            let alone = DELIVERERS.map(without_order);
+            for track in ORDERS.into_iter().chain(alone.iter().map(String::as_str)) {
+                let of = own == track;
                 let bound = at(30_000_000);
-                let holds = |from, to| order_from(order, from) <= id && id < order_to(order, to);
+                let holds = |from, to| track_from(track, from) <= id && id < track_to(track, to);
                 prop_assert_eq!(holds(None, None), of);
                 prop_assert_eq!(holds(Some(bound), None), of && one.event_time >= bound);
                 prop_assert_eq!(holds(None, Some(bound)), of && one.event_time < bound);
+            }
+        }
+
+        #[test]
+        fn what_was_carried_is_found_by_deliverer_and_hour(seed: u64, hour in 0_i64..4, to in 0_i64..4) {
+            let mut chance = Chance::new(seed);
+            let mut one = chance.position(&ORDERS, &DELIVERERS);
+            one.event_time = at(hour * HOUR_US + 5);
+            let Some(carried) = Carried::of(&one) else { return Ok(()) };
+            let id = carried.id();
+            let order = one.order_id.as_ref().map_or("", OrderId::as_str);
+            prop_assert_eq!(Carried::read(&id), Some((at(hour * HOUR_US), order)));
+            prop_assert!(carried.received_before() > one.received_time);
+            for deliverer in DELIVERERS {
+                let of = one.deliverer_id.as_str() == deliverer;
+                let since = |from| Carried::from(deliverer, from) <= id;
+                let until = |to| id < Carried::to(deliverer, to);
+                prop_assert_eq!(since(at(0)) && until(None), of);
+                prop_assert_eq!(since(at(to * HOUR_US + 9)) && until(None), of && hour >= to);
+                prop_assert_eq!(since(at(0)) && until(Some(at(to * HOUR_US))), of && hour < to);
             }
         }
 

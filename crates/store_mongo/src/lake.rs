@@ -11,9 +11,9 @@ use crate::database::{WRITERS, answer, rows_of};
 use crate::error::Outcome;
 use crate::identity::WriterDoc;
 use crate::reader::read;
-use crate::rows::{FleetEventDoc, PositionDoc, RejectDoc, RowDoc};
+use crate::rows::{FleetEventDoc, RejectDoc, RowDoc};
 use crate::writer::persist;
-use crate::{MongoStore, lease, purge, window};
+use crate::{MongoStore, lease, lists, purge, window};
 
 fn clamped(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -83,9 +83,9 @@ impl LakeSource for MongoStore {
         to: u64,
         limit: usize,
     ) -> Result<Vec<StoredPosition>, StoreError> {
-        let table = LakeTable::DelivererLocation;
-        self.scan::<PositionDoc>(table, writer_id, (after, to), limit)
+        persist(|| lists::scan(&self.store, writer_id, (after, to), limit))
             .await
+            .map_err(|failure| failure.during("scan"))
     }
 
     async fn scan_fleet_events(

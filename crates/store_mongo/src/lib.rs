@@ -4,7 +4,9 @@
 //! `docs/adr/0005-mongodb-store.md`. In short:
 //!
 //! - A position's `_id` is its identity as text that sorts by order and time ([`key`]). It tells duplicates
-//!   apart over all history, holds an order's history together, and lets inserts of one batch meet.
+//!   apart over all history, holds an order's history together, and lets inserts of one batch meet. It is the only
+//!   index of `positions`: small documents beside them lead from a writer's sequences ([`lists`]) and from a
+//!   deliverer ([`carried`]) to the rows.
 //! - Every row bears its writer and the writer's sequence. A batch's rows are inserted unordered, by a majority
 //!   and into the journal; after them one guarded update raises the writer's `committed` ([`identity`]).
 //! - Rows of an append that never committed are found again through their `_id` when the batch is written
@@ -20,6 +22,7 @@
 //! with orphaned documents, and rows of appends that failed are counted before they are taken over.
 
 mod append;
+mod carried;
 mod claim;
 mod database;
 mod error;
@@ -31,6 +34,7 @@ mod key;
 mod lake;
 mod last;
 mod lease;
+mod lists;
 mod many;
 mod open;
 mod page;

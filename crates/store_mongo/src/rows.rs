@@ -50,6 +50,15 @@ pub(crate) struct Place<'a> {
     pub(crate) seq: u64,
 }
 
+/// A row as found: who holds it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Held {
+    #[serde(rename = "_id")]
+    pub(crate) id: String,
+    pub(crate) w: String,
+    pub(crate) s: i64,
+}
+
 /// A position about to be written: as a row of history, or as a last position.
 #[derive(Debug, Serialize)]
 pub(crate) struct PositionRow<'a> {
@@ -156,10 +165,16 @@ pub(crate) struct PositionDoc {
     battery: Option<f64>,
     seq: Option<i64>,
     source: String,
+    w: Option<String>,
     s: Option<i64>,
 }
 
 impl PositionDoc {
+    /// Returns who stored it, if it is a row of history.
+    pub(crate) fn writer(&self) -> Option<&str> {
+        self.w.as_deref()
+    }
+
     pub(crate) fn into_position(self) -> Outcome<Position> {
         let order_id = self
             .order_id

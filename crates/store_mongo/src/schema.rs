@@ -9,26 +9,25 @@ use mongodb::error::ErrorKind as Driver;
 use mongodb::options::IndexOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::database::{FLEET_EVENTS, META, POSITIONS, REJECTED, Store, WINDOWS, answer, within};
+use crate::database::{
+    CARRIED, FLEET_EVENTS, META, POSITION_LISTS, POSITIONS, REJECTED, Store, WINDOWS, answer,
+    within,
+};
 use crate::error::{Failure, Outcome, is_duplicate};
 
 /// The version of what this program writes.
-const VERSION: i64 = 1;
-/// Name of the index that lets positions expire.
+const VERSION: i64 = 2;
+/// Name of the indexes that let positions, and what leads to them, expire.
 const TTL: &str = "expiry";
+/// How much later what leads to positions expires: more than clocks of those that stamp a receipt ever differ.
+const LATER: Duration = Duration::from_hours(24);
 /// Code of a collection that does not exist yet.
 const NAMESPACE_NOT_FOUND: i32 = 26;
 
-/// Every index but that of `_id`. Each costs insertions about a third of what they cost without any, so there
-/// are only those a question needs: history of a deliverer and windows of the lake on positions.
+/// Every index but that of `_id` and those of expiry. Positions have none, because each would cost as much as the
+/// row itself: see `lists` and `carried`.
 fn indexes() -> Vec<(&'static str, &'static str, Document)> {
     vec![
-        (
-            POSITIONS,
-            "by_deliverer",
-            doc! { "deliverer_id": 1, "event_time": 1, "event_time_us": 1, "_id": 1 },
-        ),
-        (POSITIONS, "by_writer", doc! { "w": 1, "s": 1 }),
         (FLEET_EVENTS, "by_writer", doc! { "w": 1, "s": 1 }),
         (FLEET_EVENTS, "by_storing", doc! { "stored": 1 }),
         (
@@ -61,8 +60,20 @@ pub(crate) async fn prepare(store: &Store, ttl: Option<Duration>) -> Outcome<()>
             None => create(store, collection, name, keys, None).await?,
         }
     }
-    let expiry = known[POSITIONS].iter().find(|index| index.name == TTL);
-    expire(store, expiry, ttl).await
+    let later = ttl.map(|ttl| match ttl {
+        Duration::ZERO => ttl,
+        ttl => ttl.saturating_add(LATER),
+    });
+    for (collection, field, ttl) in [
+        (POSITIONS, "received_time", ttl),
+        (POSITION_LISTS, "received_before", later),
+        (CARRIED, "received_before", later),
+    ] {
+        let known = list(store, collection).await?;
+        let there = known.iter().find(|index| index.name == TTL);
+        expire(store, collection, doc! { field: 1 }, there, ttl).await?;
+    }
+    Ok(())
 }
 
 fn differs(collection: &str, name: &str, there: &Document, ours: &Document) -> Failure {
@@ -114,14 +125,18 @@ async fn version(store: &Store) -> Outcome<()> {
             Err(error) => return Err(error.into()),
         },
     };
-    if version != VERSION {
-        return Err(Failure::data(format!(
-            "the database {} has schema version {version}; this program knows {VERSION}: run the program that \
-             wrote it, or a newer one",
-            store.database().name()
-        )));
-    }
-    Ok(())
+    let advice = match version {
+        VERSION => return Ok(()),
+        // Before the first release.
+        1 => {
+            "it cannot be converted: name another database, or drop this one once the lake has all of it"
+        }
+        _ => "run the program that wrote it, or a newer one",
+    };
+    Err(Failure::data(format!(
+        "the database {} has schema version {version}; this program knows {VERSION}: {advice}",
+        store.database().name()
+    )))
 }
 
 /// An index as the server describes it.
@@ -172,33 +187,39 @@ async fn create(
     Ok(())
 }
 
-/// Sets, changes or removes the expiry of positions.
-async fn expire(store: &Store, there: Option<&Known>, ttl: Option<Duration>) -> Outcome<()> {
-    let keys = doc! { "received_time": 1 };
+/// Sets, changes or removes the expiry of a collection.
+async fn expire(
+    store: &Store,
+    collection: &str,
+    keys: Document,
+    there: Option<&Known>,
+    ttl: Option<Duration>,
+) -> Outcome<()> {
     match (there, ttl) {
         (None, None) => Ok(()),
         (Some(there), None) => {
             tracing::info!(
+                collection,
                 after = ?there.expires_after,
-                "the database deletes positions by age, as another start asked for; drop the index `expiry` of \
-                 `positions` to end that"
+                "the database deletes documents by age, as another start asked for; start once with a time of 0 \
+                 to end that"
             );
             Ok(())
         }
         (None, Some(Duration::ZERO)) => Ok(()),
         (Some(_), Some(Duration::ZERO)) => {
-            answer(store.documents(POSITIONS).drop_index(TTL)).await?;
+            answer(store.documents(collection).drop_index(TTL)).await?;
             Ok(())
         }
-        (None, Some(ttl)) => create(store, POSITIONS, TTL, keys, Some(whole_seconds(ttl))).await,
+        (None, Some(ttl)) => create(store, collection, TTL, keys, Some(whole_seconds(ttl))).await,
         (Some(there), Some(_)) if !same_keys(&there.keys, &keys) => {
-            Err(differs(POSITIONS, TTL, &there.keys, &keys))
+            Err(differs(collection, TTL, &there.keys, &keys))
         }
         (Some(there), Some(ttl)) if there.expires_after == Some(whole_seconds(ttl)) => Ok(()),
         (Some(_), Some(ttl)) => {
             let seconds = i64::try_from(whole_seconds(ttl).as_secs()).unwrap_or(i64::MAX);
             let change = doc! {
-                "collMod": POSITIONS,
+                "collMod": collection,
                 "index": { "name": TTL, "expireAfterSeconds": seconds },
             };
             answer(store.database().run_command(change)).await?;

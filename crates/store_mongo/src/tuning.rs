@@ -33,6 +33,12 @@ pub struct Tuning {
     pub silent: bool,
     /// Takes fewer rows over by one command: a negative control.
     pub rows_a_claim: Option<usize>,
+    /// Takes rows over whoever holds them by then: a negative control.
+    pub claim_unguarded: bool,
+    /// Writes no lists of the rows stored: a negative control.
+    pub omit_lists: bool,
+    /// Writes nothing of what deliverers carried: a negative control.
+    pub omit_carried: bool,
     /// Called with the name and the body of each command before it is sent.
     pub watch: Option<Arc<Watch>>,
     /// Called at each [`Point`]; the append goes on when its future is done.
@@ -47,6 +53,9 @@ impl fmt::Debug for Tuning {
             .field("acknowledge_early", &self.acknowledge_early)
             .field("silent", &self.silent)
             .field("rows_a_claim", &self.rows_a_claim)
+            .field("claim_unguarded", &self.claim_unguarded)
+            .field("omit_lists", &self.omit_lists)
+            .field("omit_carried", &self.omit_carried)
             .finish_non_exhaustive()
     }
 }

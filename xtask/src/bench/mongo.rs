@@ -3,9 +3,8 @@
 //! run with batches of the same size.
 //!
 //! The driver inserts the same documents (`store_bench`, an example of `store_mongo`) and does nothing else; the
-//! pipeline also parses, keeps indexes, finds duplicates, keeps last positions and proves its sequences. What
-//! lies between the two is measured beside them: the driver with our indexes, and the store without broker and
-//! subscriber. Which of driver and pipeline goes first alternates from run to run, each into a database of its own.
+//! pipeline also parses, finds duplicates, keeps last positions and what leads to the rows, and proves its
+//! sequences. What lies between the two is measured beside them: the store without broker and subscriber. Which of driver and pipeline goes first alternates from run to run, each into a database of its own.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -82,7 +81,6 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Median {
     driver_inserted_per_s: f64,
-    driver_with_indexes_per_s: f64,
     store_alone_per_s: f64,
     pipeline_stored_per_s: f64,
     /// Of the ratios of each run, stored by the pipeline to inserted by the driver.
@@ -110,8 +108,6 @@ struct Run {
 struct Driver {
     /// The bare driver.
     inserted_per_s: f64,
-    /// The same into a collection with the indexes of the store.
-    with_indexes_per_s: f64,
     /// The store, without broker and subscriber.
     store_alone_per_s: f64,
     /// Each of these with its processor time, as `store_bench` printed it.
@@ -224,7 +220,6 @@ fn drive(options: &Options, driver: &Path, services: &mut Services) -> Result<Dr
     };
     Ok(Driver {
         inserted_per_s: rate("Bare")?,
-        with_indexes_per_s: rate("Indexed")?,
         store_alone_per_s: rate("Store")?,
         printed,
     })
@@ -305,7 +300,6 @@ fn medians(runs: &[Run], messages: u64) -> Median {
     let busiest = cpu.iter().max_by(|a, b| a.1.total_cmp(b.1));
     Median {
         driver_inserted_per_s: of(&|run| run.driver.inserted_per_s),
-        driver_with_indexes_per_s: of(&|run| run.driver.with_indexes_per_s),
         store_alone_per_s: of(&|run| run.driver.store_alone_per_s),
         pipeline_stored_per_s: of(&|run| run.pipeline.stored_per_s),
         ratio: of(&|run| run.ratio),

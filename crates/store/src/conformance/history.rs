@@ -140,6 +140,48 @@ pub(super) async fn a_deliverers_history_spans_orders(store: &dyn Store) -> Verd
     Ok(())
 }
 
+pub(super) async fn a_deliverers_history_spans_hours(store: &dyn Store) -> Verdict {
+    const HOUR_US: i64 = 3_600_000_000;
+    let orders = [Some("a"), Some("b"), Some("c"), None];
+    let mut points = Vec::new();
+    // Long gaps, and in each hour some points of the same instant, of one order and of several.
+    for hour in [0, 1, 2, 50, 51, 20_000] {
+        for (at_us, order) in [0, 0, 1, 1, 1, 7, HOUR_US - 1, HOUR_US - 1]
+            .into_iter()
+            .zip(orders.into_iter().cycle())
+        {
+            points.extend((0..3).map(|seq| {
+                let time = hour * HOUR_US + at_us;
+                position(order, "d", time, Some(seq))
+            }));
+        }
+    }
+    let noise = (0..900).map(|i| position(Some("a"), "e", i, None));
+    store
+        .append(batch(points.iter().cloned().chain(noise)))
+        .await?;
+    let points = sorted(points);
+    for limit in [1, 2, 5, 24, 143, 144, 1_000] {
+        let seen = all(store, of_deliverer("d", limit)?).await?;
+        ensure_eq!(sorted(seen), points, "pages of {limit}");
+    }
+    for (from, to) in [(1, 3), (3, 50), (2, 20_000), (20_000, 20_001), (60, 70)] {
+        let bounded = HistoryQuery {
+            from: Some(at(from * HOUR_US)),
+            to: Some(at(to * HOUR_US + 1)),
+            ..of_deliverer("d", 7)?
+        };
+        let expected: Vec<_> = points
+            .iter()
+            .filter(|p| at(from * HOUR_US) <= p.event_time && p.event_time < at(to * HOUR_US + 1))
+            .cloned()
+            .collect();
+        let seen = all(store, bounded).await?;
+        ensure_eq!(sorted(seen), expected, "hours {from}..{to}");
+    }
+    Ok(())
+}
+
 pub(super) async fn late_points_take_their_place(store: &dyn Store) -> Verdict {
     let mut points: Vec<_> = (0..100)
         .map(|i| position(Some("o"), "d", i, Some(1)))

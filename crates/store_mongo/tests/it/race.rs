@@ -190,6 +190,52 @@ async fn control_a_writer_that_ignores_its_fence_puts_rows_into_two_windows() {
     fresh.drop().await;
 }
 
+/// A writer is about to take rows over while another does so, commits, and has them taken by the lake. Returns
+/// the lake's contradiction once the first has gone on.
+async fn late_claim(fresh: &Fresh, claim_unguarded: bool) -> Option<String> {
+    leave_orphans(fresh).await;
+    let before_claim = Gate::new();
+    let tuning = Tuning {
+        claim_unguarded,
+        ..before_claim.at(Point::BeforeClaim)
+    };
+    let late = fresh.open_with(tuning).await;
+    let mut taking_over = JoinSet::new();
+    taking_over.spawn(async move { bring(&late).await });
+    before_claim.reached.notified().await;
+    let early = fresh.open().await;
+    assert_eq!(bring(&early).await.stored, ROWS);
+    let mut lake = Lake::default();
+    lake.take(&early).await;
+    assert_eq!(lake.contradiction(ROWS), None);
+    before_claim.release();
+    let late = taking_over.join_next().await.unwrap().unwrap();
+    lake.take(&early).await;
+    let contradiction = lake.contradiction(ROWS);
+    let is_duplicate = (late.stored, late.duplicate) == (0, ROWS);
+    assert_eq!(is_duplicate, contradiction.is_none(), "{late:?}");
+    contradiction
+}
+
+#[tokio::test]
+async fn what_another_took_over_meanwhile_stays_there() {
+    let Some(fresh) = Fresh::new("late_claim").await else {
+        return;
+    };
+    assert_eq!(late_claim(&fresh, false).await, None);
+    fresh.drop().await;
+}
+
+#[tokio::test]
+async fn control_a_takeover_without_a_guard_puts_rows_into_two_windows() {
+    let Some(fresh) = Fresh::new("late_claim_control").await else {
+        return;
+    };
+    let contradiction = late_claim(&fresh, true).await;
+    assert!(contradiction.is_some(), "two windows went unnoticed");
+    fresh.drop().await;
+}
+
 /// Brings every batch until it is stored, cancelling some on the way.
 async fn deliver(store: MongoStore, mut chance: Chance, parts: Vec<Vec<u64>>) -> u64 {
     let mut stored = 0;

@@ -12,9 +12,9 @@ use store_mongo::{MongoStore, Options};
 
 use crate::server::Fresh;
 
-async fn expiry(fresh: &Fresh) -> Option<Duration> {
-    let positions = fresh.raw.collection::<Document>("positions");
-    let mut indexes = positions.list_indexes().await.unwrap();
+async fn expiry(fresh: &Fresh, collection: &str) -> Option<Duration> {
+    let documents = fresh.raw.collection::<Document>(collection);
+    let mut indexes = documents.list_indexes().await.ok()?;
     while indexes.advance().await.unwrap() {
         let options = indexes.deserialize_current().unwrap().options.unwrap();
         if options.name.as_deref() == Some("expiry") {
@@ -30,13 +30,22 @@ async fn several_processes_may_make_the_schema_at_once() {
         return;
     };
     let opened = future::join_all((0..6).map(|_| fresh.open())).await;
-    let positions = fresh.raw.collection::<Document>("positions");
-    let mut names = positions.list_index_names().await.unwrap();
-    names.sort();
-    assert_eq!(names, ["_id_", "by_deliverer", "by_writer"]);
+    let names = async |collection| {
+        let documents = fresh.raw.collection::<Document>(collection);
+        let mut names = documents.list_index_names().await.unwrap();
+        names.sort();
+        names
+    };
+    assert_eq!(names("rejected").await, ["_id_", "by_storing", "by_writer"]);
+    let point = position(Some("o"), "d", 0, None);
+    opened[1].append(batch([point])).await.unwrap();
+    // A second index would cost each position as much as storing it does.
+    for collection in ["positions", "position_lists", "carried"] {
+        assert_eq!(names(collection).await, ["_id_"], "{collection}");
+    }
     let meta = fresh.raw.collection::<Document>("meta");
     let schema = meta.find_one(doc! { "_id": "schema" }).await.unwrap();
-    assert_eq!(schema.unwrap().get_i64("version").unwrap(), 1);
+    assert_eq!(schema.unwrap().get_i64("version").unwrap(), 2);
     assert_eq!(opened[0].database(), fresh.raw.name());
     fresh.drop().await;
 }
@@ -47,15 +56,16 @@ async fn an_unknown_version_is_refused() {
         return;
     };
     let meta = fresh.raw.collection::<Document>("meta");
-    let newer = doc! { "_id": "schema", "version": 99_i64 };
-    meta.insert_one(newer).await.unwrap();
-    let error = MongoStore::open(&fresh.options).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Data);
-    let told = error.source.to_string();
-    assert!(
-        told.contains("schema version 99; this program knows 1"),
-        "{told}"
-    );
+    for (version, advice) in [(99_i64, "or a newer one"), (1, "name another database")] {
+        fresh.raw.drop().await.unwrap();
+        let other = doc! { "_id": "schema", "version": version };
+        meta.insert_one(other).await.unwrap();
+        let error = MongoStore::open(&fresh.options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        let told = error.source.to_string();
+        let expected = format!("schema version {version}; this program knows 2");
+        assert!(told.contains(&expected) && told.contains(advice), "{told}");
+    }
     fresh.drop().await;
 }
 
@@ -68,13 +78,13 @@ async fn an_index_that_differs_is_named() {
         .keys(doc! { "s": 1 })
         .options(IndexOptions::builder().name("by_writer".to_owned()).build())
         .build();
-    let positions = fresh.raw.collection::<Document>("positions");
-    positions.create_index(wrong).await.unwrap();
+    let rejected = fresh.raw.collection::<Document>("rejected");
+    rejected.create_index(wrong).await.unwrap();
     let error = MongoStore::open(&fresh.options).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data);
     let told = error.source.to_string();
-    assert!(told.contains("by_writer of positions"), "{told}");
-    positions.drop_index("by_writer").await.unwrap();
+    assert!(told.contains("by_writer of rejected"), "{told}");
+    rejected.drop_index("by_writer").await.unwrap();
     fresh.open().await;
     fresh.drop().await;
 }
@@ -94,8 +104,14 @@ async fn positions_expire_only_as_asked() {
     ] {
         fresh.options.ttl = asked.map(Duration::from_secs);
         fresh.open().await;
-        let seen = expiry(&fresh).await;
-        assert_eq!(seen, then.map(Duration::from_secs), "asked for {asked:?}");
+        let seen = expiry(&fresh, "positions").await;
+        let then = then.map(Duration::from_secs);
+        assert_eq!(seen, then, "asked for {asked:?}");
+        for leads_there in ["position_lists", "carried"] {
+            let seen = expiry(&fresh, leads_there).await;
+            let later = then.map(|then| then + Duration::from_hours(24));
+            assert_eq!(seen, later, "{leads_there}, asked for {asked:?}");
+        }
     }
     fresh.drop().await;
 }
@@ -110,6 +126,7 @@ async fn a_wrong_uri_and_a_refused_document_are_invalid() {
         return;
     };
     let store = fresh.open().await;
+    fresh.raw.create_collection("positions").await.unwrap();
     let refuse = doc! {
         "collMod": "positions",
         "validator": { "lat": { "$lt": 0.0 } },

@@ -16,7 +16,7 @@ use crate::server::{Fresh, until};
 
 const ROWS: u64 = 10_000;
 /// Commands the heir of a whole batch may send: by thousands, insert, see who holds the rows, take over, see
-/// that it worked; and a dozen for the writers, last positions and the commit.
+/// that it worked; and a dozen for the writers, what leads to the rows, last positions and the commit.
 const FEW: usize = 4 * 10 + 12;
 
 fn points(rows: u64) -> Batch {

@@ -13,18 +13,21 @@ mod ways;
 
 use campaign::{Campaign, Sabotage, points};
 
-/// How many crashes the suite tries; `LASTMILE_CRASH_POINTS=1000000` makes it a campaign.
-fn wanted_points() -> u64 {
-    let text = std::env::var("LASTMILE_CRASH_POINTS");
-    text.map_or(20_000, |text| {
-        text.parse().expect("LASTMILE_CRASH_POINTS is a number")
+/// Returns a number from the environment.
+fn number(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name);
+    text.map_or(default, |text| {
+        let number = text.parse();
+        number.unwrap_or_else(|_| panic!("{name} is {text:?}; give a number"))
     })
 }
 
+/// `LASTMILE_CRASH_POINTS=1000000` makes it a campaign, and `LASTMILE_CRASH_SEED` lets it begin elsewhere.
 #[test]
 fn no_crash_loses_or_doubles_a_message() {
     match points(&Campaign {
-        points: wanted_points(),
+        first_seed: number("LASTMILE_CRASH_SEED", 0),
+        points: number("LASTMILE_CRASH_POINTS", 20_000),
         sabotage: Sabotage::None,
     }) {
         Ok(tried) => println!("{tried:?}"),
@@ -35,6 +38,7 @@ fn no_crash_loses_or_doubles_a_message() {
 /// Runs the same test against something broken, which it must notice.
 fn must_notice(sabotage: Sabotage) {
     let campaign = Campaign {
+        first_seed: 0,
         points: 20_000,
         sabotage,
     };

@@ -13,7 +13,7 @@ use ingest_log::{Commit, Cursor, Log, LogConfig, RecordBatch, RecordHead, Steps}
 
 use super::campaign::Sabotage;
 use super::clients::World;
-use super::ways::Ways;
+use super::ways::{GROUP_CURSOR, Ways};
 use crate::{Change, Floor, Store};
 
 const WINDOW: usize = 4;
@@ -94,9 +94,27 @@ impl Broker {
             waiting: VecDeque::new(),
             sabotage,
         };
+        broker.subscribe();
         broker.resume();
         broker.resume_ways();
         Ok(broker)
+    }
+
+    /// Makes session and group hold the messages, as a subscription does before it is acknowledged: what one of them has
+    /// taken is not to go while the other's place was never written.
+    fn subscribe(&mut self) {
+        let cursors = self.messages.cursors();
+        for name in ["session/s", GROUP_CURSOR] {
+            if cursors.get(name).is_none() {
+                let cursor = Cursor {
+                    next: 0,
+                    meta: Bytes::new(),
+                    pins: true,
+                };
+                cursors.put(name, cursor);
+            }
+        }
+        self.message_steps.keep();
     }
 
     /// Takes the subscriber's session up as the store and the cursor have it.

@@ -22,6 +22,7 @@ pub(super) enum Sabotage {
 
 #[derive(Debug)]
 pub(super) struct Campaign {
+    pub(super) first_seed: u64,
     pub(super) points: u64,
     pub(super) sabotage: Sabotage,
 }
@@ -44,7 +45,7 @@ pub(super) fn points(campaign: &Campaign) -> Result<Tried, String> {
     sabotage::DIGESTS_NOTHING.set(campaign.sabotage == Sabotage::DigestNothing);
     let mut tried = Tried::default();
     while tried.crashes < campaign.points {
-        let seed = tried.seeds;
+        let seed = campaign.first_seed + tried.seeds;
         tried.seeds += 1;
         let operations = count_operations(seed)?;
         let step = (operations / POINTS_PER_SEED).max(1);

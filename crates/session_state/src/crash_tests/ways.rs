@@ -19,7 +19,7 @@ use crate::{Change, KEPT};
 const OTHERS: [&str; 3] = ["m0", "m1", "k"];
 const KEEPER: usize = 2;
 const GROUP: &str = "g";
-const CURSOR: &str = "share/g";
+pub(super) const GROUP_CURSOR: &str = "share/g";
 const WINDOW: usize = 6;
 
 /// A message on its way.
@@ -71,7 +71,7 @@ impl Ways {
 impl Broker {
     /// Takes up what is on its way as the store and the cursor have it.
     pub(super) fn resume_ways(&mut self) {
-        let cursor = self.messages.cursors().get(CURSOR);
+        let cursor = self.messages.cursors().get(GROUP_CURSOR);
         let group = self.store.group(GROUP).unwrap_or_default();
         let ways = &mut self.ways;
         ways.next = cursor.map_or(0, |cursor| cursor.next).max(group.place);
@@ -251,7 +251,7 @@ impl Broker {
             meta: Bytes::new(),
             pins: true,
         };
-        self.messages.cursors().put(CURSOR, cursor);
+        self.messages.cursors().put(GROUP_CURSOR, cursor);
     }
 
     /// Tells whether the group has all there is, and the keeper all that is retained.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
+use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::object_store::path::Path as ObjectPath;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -21,6 +23,11 @@ use crate::table::{FileTable, LiveFile, Place, of_file};
 
 /// Memory for sorts, joins and aggregations; beyond it they spill to the system's temporary folder.
 const MEMORY_LIMIT: usize = 1 << 30;
+/// Most parts that are worked on beside each other: what sorts of two need to merge what they spilled, 10,000,000
+/// positions among them, was seen to fit into the memory, and that of four not.
+const MAX_PARTS: usize = 2;
+/// What each sort keeps of it for merging. DataFusion's default of 10 MiB is too little for rows as wide as ours.
+const MERGE_RESERVATION: usize = MEMORY_LIMIT / 32;
 
 /// The name of the catalog.
 const CATALOG: &str = "lake";
@@ -38,10 +45,15 @@ pub(crate) fn session(storage: &Arc<dyn Storage>) -> Result<SessionContext, Data
 
 /// Makes a session with empty schemas and no lake.
 pub(crate) fn bare() -> Result<SessionContext, DataFusionError> {
+    let cores = available_parallelism().map_or(1, usize::from);
     let config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, "public")
+        .with_target_partitions(cores.min(MAX_PARTS))
+        .with_sort_spill_reservation_bytes(MERGE_RESERVATION)
         .with_information_schema(true);
-    let runtime = RuntimeEnvBuilder::new().with_memory_limit(MEMORY_LIMIT, 1.0);
+    // Shared evenly, so that who came first and can spill does not hold what the others need.
+    let pool = Arc::new(FairSpillPool::new(MEMORY_LIMIT));
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool);
     let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
     functions::register(&context);
     if let Some(catalog) = context.catalog(CATALOG) {

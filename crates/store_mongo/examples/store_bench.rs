@@ -6,6 +6,7 @@
 //! has a database of its own, dropped after it.
 #![expect(clippy::print_stdout, reason = "its output is what it is run for")]
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -76,10 +77,13 @@ fn main() -> Fallible<()> {
         server: rest.first().cloned(),
     };
     let rounds: usize = rounds.parse()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    // Never shut down: the driver's farewell to the server would panic without the tasks it needs.
+    let runtime = ManuallyDrop::new(
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?,
+    );
     let all = [How::Bare, How::Store];
     let mut rates: [Vec<f64>; 2] = Default::default();
     for round in 0..rounds {

@@ -11,53 +11,19 @@
 //! Nothing deletes them but the expiry of positions: a purge could not tell whether a writer that remembers the
 //! document is about to store another position for it. One that leads to nothing costs its reader one empty range.
 
-use std::collections::HashSet;
-
 use model::Position;
 use mongodb::bson::{DateTime, RawDocumentBuf, serialize_to_raw_document_buf};
 use serde::{Deserialize, Serialize};
 
-use crate::database::{CARRIED, Store, within};
+use crate::database::{CARRIED, Store};
 use crate::error::{Failure, Outcome};
-use crate::insert::refused;
+use crate::insert::insert_documents;
 use crate::key::Carried;
+use crate::memory::Memory;
 use crate::rows::split;
 
-/// Most documents remembered in each of two generations: some 15 MB in both with ids of usual length.
-const REMEMBERED: usize = 65_536;
 /// Documents in one command.
 const CHUNK: usize = 1_000;
-
-/// What is known to be written. When the younger generation is full it becomes the older one, which is forgotten.
-#[derive(Debug, Default)]
-pub(crate) struct Memory {
-    younger: HashSet<String>,
-    older: HashSet<String>,
-}
-
-impl Memory {
-    /// Tells whether a document is known to be there.
-    fn knows(&mut self, id: &str) -> bool {
-        if self.younger.contains(id) {
-            return true;
-        }
-        match self.older.take(id) {
-            Some(id) => {
-                self.learn(id);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Remembers a document that a majority has.
-    fn learn(&mut self, id: String) {
-        if self.younger.len() >= REMEMBERED {
-            self.older = std::mem::take(&mut self.younger);
-        }
-        self.younger.insert(id);
-    }
-}
 
 /// A document about to be written.
 #[derive(Debug, Serialize)]
@@ -95,10 +61,8 @@ pub(crate) async fn write<'a>(
                 .map_err(|error| Failure::data(format!("no document of {id:?}: {error}")))
             })
             .collect::<Outcome<Vec<RawDocumentBuf>>>()?;
-        let collection = store.raw(CARRIED);
-        let inserted = within(collection.insert_many(&documents).ordered(false)).await?;
         // Those that are there already are as good.
-        inserted.map_or_else(|error| refused(error).map(drop), |_| Ok(()))?;
+        insert_documents(store, CARRIED, &documents).await?;
     }
     let mut memory = store.carried();
     for (id, _) in new {
@@ -152,17 +116,5 @@ mod tests {
             memory.learn(id);
         }
         assert_eq!(unknown(&mut memory, points.iter()), []);
-    }
-
-    #[test]
-    fn what_is_used_is_remembered_and_the_rest_forgotten() {
-        let mut memory = Memory::default();
-        memory.learn("used".to_owned());
-        for i in 0..3 * REMEMBERED {
-            memory.learn(i.to_string());
-            assert!(memory.knows("used"), "forgotten at {i}");
-        }
-        assert!(!memory.knows("0"));
-        assert!(memory.younger.len() <= REMEMBERED && memory.older.len() <= REMEMBERED);
     }
 }

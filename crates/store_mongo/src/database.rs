@@ -11,8 +11,8 @@ use mongodb::options::{CollectionOptions, ReadConcern, ReadPreference, Selection
 use mongodb::{Client, Collection, Database};
 use store::LakeTable;
 
-use crate::carried::Memory;
 use crate::error::{Failure, Outcome};
+use crate::memory::Memory;
 use crate::tuning::Tuning;
 
 /// Longest wait for one answer. A server that stands still longer is taken for gone; what it may still do
@@ -62,6 +62,8 @@ struct Shared {
     bulk: bool,
     tuning: Tuning,
     carried: Mutex<Memory>,
+    known_orders: Mutex<Memory>,
+    known_deliverers: Mutex<Memory>,
     // Made once: making one allocates its name and options, and a last position is asked for often.
     last_positions: Collection<crate::rows::PositionDoc>,
     last_by_deliverer: Collection<crate::rows::PositionDoc>,
@@ -84,6 +86,8 @@ impl Store {
                 bulk: tuning.bulk_write.unwrap_or(bulk),
                 tuning,
                 carried: Mutex::default(),
+                known_orders: Mutex::default(),
+                known_deliverers: Mutex::default(),
             }),
         }
     }
@@ -106,9 +110,17 @@ impl Store {
 
     /// Returns what is known to be written of what deliverers carried.
     pub(crate) fn carried(&self) -> MutexGuard<'_, Memory> {
-        // Each change of it is one insertion into a set: a panic leaves nothing half done.
-        let held = self.shared.carried.lock();
-        held.unwrap_or_else(PoisonError::into_inner)
+        held(&self.shared.carried)
+    }
+
+    /// Returns which orders are known to have a last position.
+    pub(crate) fn known_orders(&self) -> MutexGuard<'_, Memory> {
+        held(&self.shared.known_orders)
+    }
+
+    /// Returns which deliverers are known to have a last position.
+    pub(crate) fn known_deliverers(&self) -> MutexGuard<'_, Memory> {
+        held(&self.shared.known_deliverers)
     }
 
     pub(crate) fn last_positions(&self) -> &Collection<crate::rows::PositionDoc> {
@@ -140,6 +152,11 @@ impl Store {
     pub(crate) fn raw(&self, name: &str) -> Collection<RawDocumentBuf> {
         self.collection(name)
     }
+}
+
+fn held(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    // Each change of it is one insertion into a set: a panic leaves nothing half done.
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Waits for an answer, but not for ever.

@@ -69,19 +69,28 @@ async fn insert_chunk(
         .iter()
         .map(|&(index, seq)| rows.document(index, Place { writer, seq }))
         .collect::<Outcome<Vec<_>>>()?;
-    let collection = store.raw(rows_of(rows.table()));
-    let Err(error) = within(collection.insert_many(&documents).ordered(false)).await? else {
-        return Ok(Vec::new());
-    };
-    let there = refused(error)?.into_iter();
+    let there = insert_documents(store, rows_of(rows.table()), &documents).await?;
+    let there = there.into_iter();
     Ok(there.filter_map(|at| chunk.get(at).copied()).collect())
+}
+
+/// Inserts documents, in any order, by one command, and returns which were there already, by their place.
+/// An error leaves it open what was inserted.
+pub(crate) async fn insert_documents(
+    store: &Store,
+    collection: &str,
+    documents: &[RawDocumentBuf],
+) -> Outcome<Vec<usize>> {
+    let collection = store.raw(collection);
+    let inserted = within(collection.insert_many(documents).ordered(false)).await?;
+    inserted.map_or_else(refused, |_| Ok(Vec::new()))
 }
 
 /// Returns which documents of an insertion were there already, by their place in it.
 ///
 /// # Errors
 /// When it failed for another reason.
-pub(crate) fn refused(error: Error) -> Outcome<Vec<usize>> {
+fn refused(error: Error) -> Outcome<Vec<usize>> {
     let Driver::InsertMany(errors) = &*error.kind else {
         return Err(error.into());
     };

@@ -11,7 +11,7 @@
 //!   and into the journal; after them one guarded update raises the writer's `committed` ([`identity`]).
 //! - Rows of an append that never committed are found again through their `_id` when the batch is written
 //!   again, and taken over by the writer that brings it ([`claim`]). So each row is in exactly one window.
-//! - Last positions are documents of their own, written under a guard of recency ([`last`]).
+//! - Last positions are documents of their own: inserted, or updated under a guard of recency ([`last`]).
 //! - Values of clients are only ever values: filters compare them with equality or ranges of text, and
 //!   documents are replaced whole. There is no place where one could become an operator or a field's name.
 //!
@@ -36,6 +36,7 @@ mod last;
 mod lease;
 mod lists;
 mod many;
+mod memory;
 mod open;
 mod page;
 mod pulse;

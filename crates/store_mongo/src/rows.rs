@@ -137,9 +137,10 @@ impl<'a> PositionRow<'a> {
         }
     }
 
-    /// Makes a last position; its `_id` is in the filter of the update that writes it.
-    pub(crate) fn last(position: &'a Position, recency: &'a str) -> Self {
+    /// Makes a last position.
+    pub(crate) fn last(position: &'a Position, id: &'a str, recency: &'a str) -> Self {
         Self {
+            id: Some(id),
             recency: Some(recency),
             ..Self::new(position)
         }

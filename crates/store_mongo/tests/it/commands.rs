@@ -59,6 +59,16 @@ impl Sent {
             .collect()
     }
 
+    /// Documents in all insertions into a collection.
+    fn inserted(&self, collection: &str) -> usize {
+        let all = self.0.lock().unwrap();
+        let into = all.iter().filter(|(name, command)| {
+            name == "insert" && command.get("insert") == Some(&Bson::from(collection))
+        });
+        into.map(|(_, command)| command.get_array("documents").unwrap().len())
+            .sum()
+    }
+
     /// Updates in all commands of a kind, which lists them in this field.
     fn statements(&self, command: &str, field: &str) -> usize {
         let all = self.0.lock().unwrap();
@@ -159,8 +169,18 @@ async fn control_a_write_that_waits_for_less_is_noticed() {
     fresh.drop().await;
 }
 
+/// Points of three orders that one deliverer carries, in any order of time.
+fn points(from: i64) -> Batch {
+    let orders = ["a", "b", "c"];
+    batch((0..3_000_i64).map(|i| {
+        let order = orders[usize::try_from(i % 3).unwrap()];
+        let late = (i * 7_919) % 3_000;
+        position(Some(order), "d", from + late, None)
+    }))
+}
+
 #[tokio::test]
-async fn many_points_of_an_order_are_one_update_of_its_last() {
+async fn many_points_of_an_order_are_one_document_of_its_last() {
     let Some(fresh) = Fresh::new("commands_last").await else {
         return;
     };
@@ -173,23 +193,40 @@ async fn many_points_of_an_order_are_one_update_of_its_last() {
             silent: true,
             ..Tuning::default()
         };
-        let store = fresh.open_with(sent.watched(tuning)).await;
-        let orders = ["a", "b", "c"];
-        let points = (0..3_000_i64).map(|i| {
-            let order = orders[usize::try_from(i % 3).unwrap()];
-            let late = (i * 7_919) % 3_000;
-            position(Some(order), "d", late, None)
-        });
-        sent.clear();
-        store.append(batch(points)).await.unwrap();
+        let store = fresh.open_with(sent.watched(tuning.clone())).await;
         let (command, field) = if bulk_write {
             ("bulkWrite", "ops")
         } else {
             ("update", "updates")
         };
-        // Three orders and a deliverer; in the older form the writer's commit is an update as well.
+        // In the older form the writer's commit is an update as well.
         let commit = usize::from(!bulk_write);
-        assert_eq!(sent.statements(command, field), orders.len() + 1 + commit);
+        sent.clear();
+        store.append(points(0)).await.unwrap();
+        assert_eq!(sent.inserted("last_positions"), 3);
+        assert_eq!(sent.inserted("last_by_deliverer"), 1);
+        assert_eq!(
+            sent.statements(command, field),
+            commit,
+            "new ones are inserted"
+        );
+
+        sent.clear();
+        store.append(points(3_000)).await.unwrap();
+        assert_eq!(
+            sent.inserted("last_positions"),
+            0,
+            "what is known is updated"
+        );
+        assert_eq!(sent.inserted("last_by_deliverer"), 0);
+        assert_eq!(sent.statements(command, field), 4 + commit);
+
+        // A process that knows nothing tries to insert, and then updates.
+        sent.clear();
+        let another = fresh.open_with(sent.watched(tuning)).await;
+        another.append(points(6_000)).await.unwrap();
+        assert_eq!(sent.inserted("last_positions"), 3);
+        assert_eq!(sent.statements(command, field), 4 + commit);
     }
     fresh.drop().await;
 }

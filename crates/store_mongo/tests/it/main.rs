@@ -8,6 +8,7 @@ mod connect;
 mod ids;
 mod kill;
 mod lake;
+mod last;
 mod lists;
 mod purge;
 mod race;

@@ -1,6 +1,7 @@
 //! A binary's way from its arguments to its exit code.
 
 use std::io::{self, Write};
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -160,10 +161,10 @@ pub fn main<P: Program>() -> ExitCode {
     );
     match runtime(P::NAME, common.worker_threads) {
         Ok(runtime) => {
-            let code = runtime.block_on(live::<P>(config, &common));
-            // Everything worth waiting for has been awaited by name.
-            runtime.shutdown_background();
-            code
+            // Never shut down: everything worth waiting for is awaited by name, and tasks that others are taken
+            // away from panic (the MongoDB driver's farewell to its server does). The process ends right after.
+            let runtime = ManuallyDrop::new(runtime);
+            runtime.block_on(live::<P>(config, &common))
         }
         Err(error) => {
             tracing::error!(%error, "the runtime cannot be started");

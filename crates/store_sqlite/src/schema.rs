@@ -11,10 +11,6 @@ use crate::sql;
 /// How long a call waits for another process' transaction before it answers `Unavailable`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pages of write-ahead log after which a commit copies them into the file itself: 64 MiB. The
-/// copying writes each page once however often it changed, so a longer log means less work in all.
-const CHECKPOINT_PAGES: i64 = 16_384;
-
 /// Opens the file for writing, makes or checks its tables, and returns the writer's id.
 pub(crate) fn open(path: &Path, cache_bytes: u64) -> Outcome<(Connection, String)> {
     let folder = path
@@ -27,7 +23,8 @@ pub(crate) fn open(path: &Path, cache_bytes: u64) -> Outcome<(Connection, String
     connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "normal")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // No commit copies the write-ahead log: `checkpoint` does, beside the commits.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     let cache_kib = i64::try_from(cache_bytes / 1024).unwrap_or(i64::MAX);
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     create_or_check(&mut connection, path)?;
@@ -44,6 +41,16 @@ pub(crate) fn open_reader(path: &Path) -> Outcome<Connection> {
     prepare(&connection)?;
     // A commit elsewhere empties a reader's page cache; mapped pages need no reading again.
     connection.pragma_update(None, "mmap_size", 1_i64 << 30)?;
+    Ok(connection)
+}
+
+/// Opens the file, which must exist, for copying the write-ahead log into it.
+pub(crate) fn open_copier(path: &Path) -> Outcome<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    prepare(&connection)?;
+    // As the writer: with less, the copy would not be synced.
+    connection.pragma_update(None, "synchronous", "normal")?;
     Ok(connection)
 }
 

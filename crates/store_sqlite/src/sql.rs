@@ -96,6 +96,10 @@ CREATE TABLE lake_windows (
 ) WITHOUT ROWID;
 ";
 
+/// Both answer: whether it was busy, pages in the write-ahead log, those of them copied into the file.
+pub(crate) const LOOK_AT_LOG: &str = "PRAGMA main.wal_checkpoint(NOOP)";
+pub(crate) const COPY_LOG: &str = "PRAGMA main.wal_checkpoint(PASSIVE)";
+
 pub(crate) const STATE: &str = "SELECT writer_id, positions_seq, fleet_events_seq, rejected_seq, \
     positions, fleet_events, rejected, orders, deliverers FROM state WHERE id = 1";
 pub(crate) const SAVE_STATE: &str = "UPDATE state SET positions_seq = ?1, fleet_events_seq = ?2, \

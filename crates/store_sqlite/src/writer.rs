@@ -14,6 +14,7 @@ use store::{Appended, Batch, ErrorKind, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::append::append;
+use crate::checkpoint::Checkpoints;
 use crate::error::{Failure, Outcome};
 use crate::intern::Interner;
 use crate::{Options, SqliteStore, sql};
@@ -43,12 +44,9 @@ impl fmt::Debug for WriteThread {
 }
 
 impl WriteThread {
-    pub(crate) fn start(
-        connection: Connection,
-        path: &Path,
-        options: &Options,
-    ) -> std::io::Result<Self> {
+    pub(crate) fn start(connection: Connection, path: &Path, options: &Options) -> Outcome<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        let mut checkpoints = Checkpoints::start(path, options.log_bytes)?;
         let mut side = WriteSide {
             connection,
             interner: Interner::default(),
@@ -59,6 +57,7 @@ impl WriteThread {
             .spawn(move || {
                 while let Some(job) = queue.blocking_recv() {
                     job(&mut side);
+                    checkpoints.between_transactions(&side.connection);
                 }
             })?;
         let mut log = path.as_os_str().to_owned();

@@ -15,7 +15,12 @@ const FILE: &str = "LASTMILE_TEST_KILL_FILE";
 const CURSOR_FIRST: &str = "LASTMILE_TEST_KILL_CURSOR_FIRST";
 
 fn open(path: &Path) -> SqliteStore {
-    SqliteStore::open(path, &Options::default()).unwrap()
+    // So short that the log is copied and begun anew every few batches.
+    let options = Options {
+        log_bytes: 64 << 10,
+        ..Options::default()
+    };
+    SqliteStore::open(path, &options).unwrap()
 }
 
 /// Writes for ever, from where the cursor stands; does nothing unless told to by the environment.
@@ -69,7 +74,9 @@ fn write_and_kill(path: &Path, lines: u64, cursor_first: bool) -> u64 {
     let mut child = command.spawn().unwrap();
     let mut reported = 0;
     let mut left = lines;
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+    // Open until the child is dead: it would end by itself at the first line that nobody can read.
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    for line in said.by_ref() {
         let line = line.unwrap();
         let Some((_, at)) = line.split_once("at ") else {
             continue;
@@ -83,6 +90,7 @@ fn write_and_kill(path: &Path, lines: u64, cursor_first: bool) -> u64 {
     assert_eq!(left, 0, "the child ended by itself");
     child.kill().unwrap();
     child.wait().unwrap();
+    drop(said);
     reported
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step must fail the test")]
 
 mod broken;
+mod checkpoint;
 mod conformance;
 mod file;
 mod kill;

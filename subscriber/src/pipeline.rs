@@ -1,5 +1,8 @@
 //! The pipeline: decode a batch while the one before is being written.
 //!
+//! A message that comes alone is stored at once. Of many a batch goes out at most once in the configured time,
+//! and the next one gathers meanwhile: what makes batches large is how much comes, not how long anything waits.
+//!
 //! Bound: one batch being written and one being gathered, each within the configured number and bytes
 //! (one piece beyond, at most). At the bound the source is not asked, so it holds the rest.
 
@@ -42,8 +45,6 @@ struct Draft<P> {
     /// Items in it, valid or not.
     items: u64,
     bytes: usize,
-    /// When its first message came here; the batch goes out a set time later.
-    begun: Option<Instant>,
     /// When the broker took its oldest message.
     oldest: Option<UtcMicros>,
 }
@@ -55,7 +56,6 @@ impl<P: Piece> Draft<P> {
             decoded: Decoded::default(),
             items: 0,
             bytes: 0,
-            begun: None,
             oldest: None,
         }
     }
@@ -75,7 +75,6 @@ impl<P: Piece> Draft<P> {
         self.items += items;
         self.bytes += piece.bytes();
         self.pieces.push(piece);
-        self.begun.get_or_insert_with(Instant::now);
     }
 
     fn is_full(&self, config: &Config) -> bool {
@@ -94,15 +93,14 @@ pub(crate) async fn run<S: Source>(
     let config = shared.config.clone();
     let mut draft = Draft::new();
     let mut writing: Option<Writing> = None;
+    // When the next batch may go out before it is full.
+    let mut due = Instant::now();
     let mut ended = false;
     loop {
-        let due = draft
-            .begun
-            .map(|begun| begun + config.batch_age.as_duration());
-        let is_due =
-            ended || draft.is_full(&config) || due.is_some_and(|due| due <= Instant::now());
+        let is_due = ended || draft.is_full(&config) || due <= Instant::now();
         if writing.is_none() && is_due && !draft.pieces.is_empty() {
             let batch = std::mem::replace(&mut draft, Draft::new());
+            due = Instant::now() + config.batch_age.as_duration();
             writing = Some(Box::pin(write(batch, Arc::clone(&writer), shared.clone())));
             continue;
         }
@@ -136,7 +134,7 @@ pub(crate) async fn run<S: Source>(
                 }
                 None => ended = true,
             },
-            () = reached(due), if writing.is_none() => {}
+            () = tokio::time::sleep_until(due), if writing.is_none() && !draft.pieces.is_empty() => {}
         }
     }
 }
@@ -144,13 +142,6 @@ pub(crate) async fn run<S: Source>(
 async fn finished(writing: &mut Option<Writing>) -> Result<(), Failed> {
     match writing {
         Some(writing) => writing.await,
-        None => pending().await,
-    }
-}
-
-async fn reached(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
         None => pending().await,
     }
 }

@@ -22,8 +22,8 @@ pub struct Settings {
     /// Most bytes of payload in a batch; two batches are held in memory [default: 16MiB]
     #[arg(long, env = "LASTMILE_BATCH_SIZE", value_name = "SIZE")]
     pub batch_bytes: Option<ByteSize>,
-    /// How long a batch gathers before it is stored; 0 stores at once, which costs more per record
-    /// [default: 2ms]
+    /// Least time from one batch to the next, in which what comes gathers; a message after a longer pause is
+    /// stored at once, and 0 stores all at once, which costs more per record [default: 2ms]
     #[arg(long, env = "LASTMILE_BATCH_AGE", value_name = "DURATION")]
     pub batch_age: Option<HumanDuration>,
     /// How often the store is made safe against power loss and the log freed up to there [default: 2s]
@@ -41,7 +41,7 @@ pub struct Config {
     pub batch_records: usize,
     /// Most bytes of payload in a batch.
     pub batch_bytes: ByteSize,
-    /// How long a batch gathers.
+    /// Least time from one batch to the next.
     pub batch_age: HumanDuration,
     /// How often the store is synced and the log freed.
     pub sync_interval: HumanDuration,

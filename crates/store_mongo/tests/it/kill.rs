@@ -81,7 +81,9 @@ fn write_and_kill(fresh: &Fresh, lines: u64, delay: Duration, cursor_first: bool
     }
     let mut child = command.spawn().unwrap();
     let (mut reported, mut left) = (0, lines);
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+    // Open until the child is dead: it would end by itself at the first line that nobody can read.
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    for line in said.by_ref() {
         let line = line.unwrap();
         let Some((_, at)) = line.split_once("at ") else {
             continue;
@@ -97,6 +99,7 @@ fn write_and_kill(fresh: &Fresh, lines: u64, delay: Duration, cursor_first: bool
     std::thread::park_timeout(delay);
     child.kill().unwrap();
     child.wait().unwrap();
+    drop(said);
     reported
 }
 

@@ -17,6 +17,10 @@
 -- a start begins at its first position. The way is haversine on a sphere of 6371008.8 m, of each deliverer
 -- for himself. A stop is 60 seconds or more at less than 0.5 m/s from each position to the next. The partition is
 -- the date of the start.
+--
+-- A trip's key is how often the order had arrived before the last start; a position counts until it has arrived once
+-- more. What comes before any start has the key -1, and is no trip if one begins before anything arrived. Every step
+-- reads the one before it alone, and every window looks back only: so engines compute each once, in little memory.
 WITH ordered AS (
   SELECT
     order_id,
@@ -28,72 +32,42 @@ WITH ordered AS (
     ROW_NUMBER() OVER (
       PARTITION BY order_id
       ORDER BY event_time, seq NULLS FIRST, lat, lon, writer_id, writer_seq
-    ) AS number
+    ) AS number,
+    COALESCE(SUM(CASE WHEN delivery_state = 'arrived' THEN 1 ELSE 0 END) OVER (
+      PARTITION BY order_id
+      ORDER BY event_time, seq NULLS FIRST, lat, lon, writer_id, writer_seq
+      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    ), 0) AS arrivals_before
   FROM treated.deliverer_location
   WHERE order_id IS NOT NULL
 ),
-arrivals AS (
-  SELECT
-    *,
-    COALESCE(SUM(CASE WHEN delivery_state = 'arrived' THEN 1 ELSE 0 END) OVER (
-      PARTITION BY order_id
-      ORDER BY number
-      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-    ), 0) AS arrivals_before
-  FROM ordered
-),
-trips AS (
+keyed AS (
   SELECT
     *,
     COALESCE(MAX(CASE WHEN delivery_state = 'start' THEN arrivals_before END) OVER (
       PARTITION BY order_id
       ORDER BY number
       ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-    ), 0) AS trip_key
-  FROM arrivals
-),
-bounds AS (
-  SELECT
-    order_id,
-    trip_key,
-    ROW_NUMBER() OVER (PARTITION BY order_id ORDER BY trip_key) AS trip,
-    first_number,
-    arrived_number,
-    without_start
-  FROM (
-    SELECT
-      order_id,
-      trip_key,
-      COALESCE(MIN(CASE WHEN delivery_state = 'start' THEN number END), MIN(number)) AS first_number,
-      MIN(CASE WHEN delivery_state = 'arrived' THEN number END) AS arrived_number,
-      MIN(CASE WHEN delivery_state = 'start' THEN number END) IS NULL AS without_start
-    FROM trips
-    GROUP BY order_id, trip_key
-  ) AS keys
+    ), -1) AS trip_key
+  FROM ordered
 ),
 points AS (
   SELECT
-    trips.*,
-    bounds.trip,
-    bounds.arrived_number,
-    bounds.without_start,
-    LAG(trips.event_time) OVER (
-      PARTITION BY trips.order_id, trips.trip_key, trips.deliverer_id ORDER BY trips.number
-    ) AS previous_at,
-    LAG(trips.lat) OVER (
-      PARTITION BY trips.order_id, trips.trip_key, trips.deliverer_id ORDER BY trips.number
-    ) AS previous_lat,
-    LAG(trips.lon) OVER (
-      PARTITION BY trips.order_id, trips.trip_key, trips.deliverer_id ORDER BY trips.number
-    ) AS previous_lon
-  FROM bounds
-  JOIN trips ON trips.order_id = bounds.order_id AND trips.trip_key = bounds.trip_key
-  WHERE trips.number >= bounds.first_number
-    AND (bounds.arrived_number IS NULL OR trips.number <= bounds.arrived_number)
+    *,
+    LAG(event_time) OVER (PARTITION BY order_id, trip_key, deliverer_id ORDER BY number) AS previous_at,
+    LAG(lat) OVER (PARTITION BY order_id, trip_key, deliverer_id ORDER BY number) AS previous_lat,
+    LAG(lon) OVER (PARTITION BY order_id, trip_key, deliverer_id ORDER BY number) AS previous_lon
+  FROM keyed
+  WHERE arrivals_before = GREATEST(trip_key, 0)
 ),
 steps AS (
   SELECT
-    *,
+    order_id,
+    trip_key,
+    deliverer_id,
+    delivery_state,
+    number,
+    event_time,
     COALESCE(CAST(unix_micros(event_time) - unix_micros(previous_at) AS DOUBLE) / 1e6, CAST(0 AS DOUBLE)) AS seconds,
     CASE
       WHEN previous_lat IS NULL THEN CAST(0 AS DOUBLE)
@@ -111,59 +85,62 @@ stands AS (
     *,
     seconds > 0 AND metres < 0.5 * seconds AS is_still,
     SUM(CASE WHEN seconds > 0 AND metres < 0.5 * seconds THEN 0 ELSE 1 END) OVER (
-      PARTITION BY order_id, trip, deliverer_id
+      PARTITION BY order_id, trip_key, deliverer_id
       ORDER BY number
       ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
     ) AS stand
   FROM steps
 ),
-stops AS (
+parts AS (
   SELECT
     order_id,
-    trip,
+    trip_key,
     deliverer_id,
+    COUNT(*) AS positions,
+    MIN(event_time) AS started_at,
+    MAX(event_time) AS last_at,
+    MAX(CASE WHEN delivery_state = 'arrived' THEN event_time END) AS arrived_at,
+    SUM(metres) AS distance_m,
     SUM(CASE WHEN is_still THEN seconds ELSE CAST(0 AS DOUBLE) END) AS still_s
   FROM stands
-  GROUP BY order_id, trip, deliverer_id, stand
-),
-stop_sums AS (
-  SELECT
-    order_id,
-    trip,
-    SUM(CASE WHEN still_s >= 60 THEN 1 ELSE 0 END) AS stops,
-    SUM(CASE WHEN still_s >= 60 THEN still_s ELSE CAST(0 AS DOUBLE) END) AS stopped_s
-  FROM stops
-  GROUP BY order_id, trip
+  GROUP BY order_id, trip_key, deliverer_id, CASE WHEN is_still THEN stand ELSE 0 END
 ),
 sums AS (
   SELECT
     order_id,
-    trip,
-    without_start,
+    trip_key,
     COUNT(DISTINCT deliverer_id) AS deliverers,
-    COUNT(*) AS positions,
-    MIN(event_time) AS started_at,
-    MAX(event_time) AS last_at,
-    MAX(CASE WHEN number = arrived_number THEN event_time END) AS arrived_at,
-    CAST(unix_micros(MAX(event_time)) - unix_micros(MIN(event_time)) AS DOUBLE) / 1e6 AS seconds,
-    SUM(metres) AS distance_m
-  FROM steps
-  GROUP BY order_id, trip, without_start
+    CAST(SUM(positions) AS BIGINT) AS positions,
+    MIN(started_at) AS started_at,
+    MAX(last_at) AS last_at,
+    MAX(arrived_at) AS arrived_at,
+    CAST(unix_micros(MAX(last_at)) - unix_micros(MIN(started_at)) AS DOUBLE) / 1e6 AS seconds,
+    SUM(distance_m) AS distance_m,
+    SUM(CASE WHEN still_s >= 60 THEN 1 ELSE 0 END) AS stops,
+    SUM(CASE WHEN still_s >= 60 THEN still_s ELSE CAST(0 AS DOUBLE) END) AS stopped_s
+  FROM parts
+  GROUP BY order_id, trip_key
+),
+neighbours AS (
+  SELECT
+    *,
+    LEAD(trip_key) OVER (PARTITION BY order_id ORDER BY trip_key) AS next_key
+  FROM sums
 )
 SELECT
-  sums.order_id,
-  sums.trip,
-  sums.deliverers,
-  sums.positions,
-  sums.started_at,
-  sums.last_at,
-  sums.arrived_at,
-  CASE WHEN sums.arrived_at IS NOT NULL THEN sums.seconds END AS duration_s,
-  sums.distance_m,
-  stop_sums.stops,
-  stop_sums.stopped_s,
-  CASE WHEN sums.seconds > 0 THEN sums.distance_m / sums.seconds END AS mean_speed_mps,
-  sums.without_start,
-  CAST(sums.started_at AS DATE) AS date
-FROM sums
-JOIN stop_sums ON stop_sums.order_id = sums.order_id AND stop_sums.trip = sums.trip
+  order_id,
+  ROW_NUMBER() OVER (PARTITION BY order_id ORDER BY trip_key) AS trip,
+  deliverers,
+  positions,
+  started_at,
+  last_at,
+  arrived_at,
+  CASE WHEN arrived_at IS NOT NULL THEN seconds END AS duration_s,
+  distance_m,
+  stops,
+  stopped_s,
+  CASE WHEN seconds > 0 THEN distance_m / seconds END AS mean_speed_mps,
+  trip_key < 0 AS without_start,
+  CAST(started_at AS DATE) AS date
+FROM neighbours
+WHERE trip_key >= 0 OR next_key IS NULL OR next_key > 0

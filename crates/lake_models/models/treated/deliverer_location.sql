@@ -16,7 +16,8 @@
 --
 -- A position's identity is (order, deliverer, event time, seq), or what was reported where there is no seq. The
 -- store keeps one of each; a position sent again after its row was purged from the store comes to raw twice,
--- and the first one taken counts.
+-- and the first one taken counts: the row whose number is the rank all copies of it share. So a window is a day of
+-- a deliverer, not one position: engines are slow with a million small ones.
 SELECT
   order_id,
   deliverer_id,
@@ -43,17 +44,29 @@ SELECT
 FROM (
   SELECT
     *,
-    ROW_NUMBER() OVER (
-      PARTITION BY
-        order_id,
-        deliverer_id,
+    RANK() OVER (
+      PARTITION BY event_date, deliverer_id
+      ORDER BY
         event_time,
+        order_id,
         seq,
         CASE WHEN seq IS NULL THEN lat END,
         CASE WHEN seq IS NULL THEN lon END,
         CASE WHEN seq IS NULL THEN delivery_state END
-      ORDER BY received_time, writer_id, writer_seq
+    ) AS first_copy,
+    ROW_NUMBER() OVER (
+      PARTITION BY event_date, deliverer_id
+      ORDER BY
+        event_time,
+        order_id,
+        seq,
+        CASE WHEN seq IS NULL THEN lat END,
+        CASE WHEN seq IS NULL THEN lon END,
+        CASE WHEN seq IS NULL THEN delivery_state END,
+        received_time,
+        writer_id,
+        writer_seq
     ) AS copy
   FROM raw.deliverer_location
 ) AS copies
-WHERE copy = 1
+WHERE copy = first_copy

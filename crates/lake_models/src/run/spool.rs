@@ -1,7 +1,8 @@
 //! A model's result on its way: one Parquet file per partition, in a temporary folder.
 //!
-//! Rows come sorted by partition, by the declared order, and by all other columns, so equal results make equal
-//! files, whatever the number of cores. Memory is one encoded file and the engine's bounded share.
+//! Rows come sorted by partition, by the declared order, and by the columns no two rows may agree in, or by all others
+//! where none are declared, so equal results make equal files, whatever the number of cores. Memory is one encoded file
+//! and the engine's bounded share.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,7 +145,11 @@ impl Columns {
         let index = schema
             .index_of(&model.partition)
             .map_err(|_| lacks(&model.partition))?;
-        for name in &model.order {
+        let unique = model.checks.iter().find_map(|check| match check {
+            Check::Unique(columns) => Some(columns),
+            _ => None,
+        });
+        for name in model.order.iter().chain(unique.into_iter().flatten()) {
             schema.index_of(name).map_err(|_| lacks(name))?;
         }
         if let Some(nullable) = &model.nullable {
@@ -172,9 +177,13 @@ impl Columns {
             Field::new(field.name(), holds, true)
         };
         let fields: Vec<_> = schema.fields().iter().map(|field| plain(field)).collect();
+        // Columns that are unique order rows as well as all do, and are cheaper to compare.
+        let last: Vec<&String> = match unique {
+            Some(columns) => columns.iter().collect(),
+            None => fields.iter().map(Field::name).collect(),
+        };
         let mut order = vec![model.partition.clone()];
-        let all = model.order.iter().chain(fields.iter().map(Field::name));
-        for name in all {
+        for name in model.order.iter().chain(last) {
             if !order.contains(name) {
                 order.push(name.clone());
             }

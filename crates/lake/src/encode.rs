@@ -16,6 +16,7 @@ use arrow::datatypes::{Field, Int32Type, Schema};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use model::content_hash::ContentHash;
+use twox_hash::XxHash64;
 
 pub(crate) use self::page::Page;
 use self::page::Part;
@@ -47,7 +48,13 @@ impl KeySum {
     }
 }
 
-/// Returns the hash of a file's bytes, by which damage is known before anything is decoded.
+/// Returns the XXH64 of a file's bytes, by which damage is known before anything is decoded. It takes many bytes at a
+/// time, [`hash_of`] one.
+pub(crate) fn checksum_of(content: &[u8]) -> String {
+    format!("{:016x}", XxHash64::oneshot(0, content))
+}
+
+/// Returns the hash of a file's bytes that names it, and that files of earlier versions state.
 pub(crate) fn hash_of(content: &[u8]) -> String {
     format!("{:016x}", ContentHash::default().chain(content).finish())
 }
@@ -59,8 +66,8 @@ pub(crate) struct EncodedFile {
     pub(crate) partition: Vec<String>,
     /// The Parquet file.
     pub(crate) content: Bytes,
-    /// What [`hash_of`] says of it.
-    pub(crate) hash: String,
+    /// What [`checksum_of`] says of it.
+    pub(crate) checksum: String,
     /// Rows in it.
     pub(crate) rows: u64,
     /// Sum over their keys, taken from the rows before they became columns.
@@ -165,7 +172,7 @@ impl<R> Chunk<R> {
             let content = parquet_file::encode(&what, &schema, &arrays, &order)?;
             files.push(EncodedFile {
                 partition,
-                hash: hash_of(&content),
+                checksum: checksum_of(&content),
                 content,
                 rows,
                 keys,

@@ -8,9 +8,9 @@
 use store::Window;
 
 use super::Offload;
-use super::window::{CONTENT_TAG, KEYS_TAG, RawTable, files_of};
+use super::window::{CHECKSUM_TAG, CONTENT_TAG, KEYS_TAG, RawTable, files_of};
 use crate::delta::Add;
-use crate::encode::{KeySum, hash_of};
+use crate::encode::{KeySum, checksum_of, hash_of};
 use crate::entity::LakeRow;
 use crate::error::LakeError;
 use crate::parquet_file;
@@ -94,9 +94,12 @@ impl Offload {
             )));
         }
         let (path, time_column) = (add.path.clone(), table.entity.time_column);
-        let hash = tag(add, CONTENT_TAG).map(str::to_owned);
+        let stated = |name| tag(add, name).map(str::to_owned);
+        let (checksum, hash) = (stated(CHECKSUM_TAG), stated(CONTENT_TAG));
         let reading = tokio::task::spawn_blocking(move || {
-            if hash.is_some_and(|hash| hash != hash_of(&content)) {
+            if checksum.is_some_and(|checksum| checksum != checksum_of(&content))
+                || hash.is_some_and(|hash| hash != hash_of(&content))
+            {
                 return Ok(Err("holds other bytes than were committed".to_owned()));
             }
             Ok(Ok(parquet_file::read_keys(

@@ -1,17 +1,15 @@
 //! One table's windows: planned, written, committed, verified, in that order.
 
-use std::num::NonZero;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::available_parallelism;
 
 use arrow::datatypes::Field;
-use futures_util::stream::{FuturesOrdered, StreamExt};
+use futures_util::future::join;
 use store::{Window, WindowState, WriterProgress};
 
+use super::pages::Pages;
 use super::{Offload, OnProgress, Progress, Step, TableSummary};
 use crate::delta::{Add, Commit, Committed, Snapshot, Table};
-use crate::encode::{Chunk, EncodedFile, MAX_CHUNK_ROWS, Page};
+use crate::encode::{Chunk, EncodedFile, MAX_CHUNK_ROWS};
 use crate::entity::{Entity, LakeRow, TableSchema};
 use crate::error::LakeError;
 use crate::hive::{self, PartName};
@@ -20,7 +18,10 @@ use crate::storage::ObjectKey;
 /// Names the sum over keys among a file's tags.
 pub(super) const KEYS_TAG: &str = "lastmile.keys";
 
-/// Names the hash of a file's bytes among its tags.
+/// Names the checksum of a file's bytes among its tags.
+pub(super) const CHECKSUM_TAG: &str = "lastmile.xxh64";
+
+/// Names the hash of a file's bytes in its place, among the tags of files of earlier versions.
 pub(super) const CONTENT_TAG: &str = "lastmile.content";
 
 /// Names the window among a file's tags, as `after-to`.
@@ -80,12 +81,6 @@ pub(super) struct RawTable<R: 'static> {
     pub(super) snapshot: Snapshot,
 }
 
-/// Fewest pages read beside each other: a store over a network is waited for.
-const MIN_READERS: usize = 2;
-
-/// Most of them; each is a page in memory.
-const MAX_READERS: usize = 4;
-
 /// The application transaction of a writer's windows in a table.
 fn transaction(window: &Window) -> String {
     format!("lastmile/{}/{}", window.table.as_str(), window.writer_id)
@@ -137,6 +132,11 @@ impl Offload {
         summary: &mut TableSummary,
     ) -> Result<u64, LakeError> {
         let name = table.entity.table;
+        let mut pages = Pages::new(self.source.as_ref(), table.entity, &writer.writer_id);
+        let end_of = |after: u64| {
+            let end = after.saturating_add(self.config.window_rows.max(1));
+            writer.committed.min(end)
+        };
         loop {
             self.lease.renew().await?;
             let last = self.source.last_window(name, &writer.writer_id).await?;
@@ -151,7 +151,7 @@ impl Offload {
                         table: name,
                         writer_id: writer.writer_id.clone(),
                         after,
-                        to: writer.committed.min(after + self.config.window_rows.max(1)),
+                        to: end_of(after),
                         state: WindowState::Planned,
                         rows: None,
                     };
@@ -159,15 +159,24 @@ impl Offload {
                     window
                 }
             };
+            let next = end_of(window.to);
             if window.state == WindowState::Planned {
-                let rows = self.commit_window(table, &window, progress).await?;
+                let rows = self
+                    .commit_window(table, &window, next, &mut pages, progress)
+                    .await?;
                 let committed = WindowState::Committed;
                 self.source.advance_window(&window, committed, rows).await?;
                 window.state = committed;
                 window.rows = Some(rows);
                 progress.tell(name, Step::Committed, 0);
             }
-            let seen = self.verify(table, &window).await?;
+            // Reading back waits for storage; meanwhile the next window's rows are read.
+            let (seen, ()) = join(
+                self.verify(table, &window),
+                pages.read_ahead(window.to, next),
+            )
+            .await;
+            let seen = seen?;
             let verified = WindowState::Verified;
             self.source
                 .advance_window(&window, verified, seen.rows)
@@ -190,11 +199,13 @@ impl Offload {
         }
     }
 
-    /// Makes a window's rows live in the lake; returns their number.
+    /// Makes a window's rows live in the lake; returns their number. The window after it will end at `next`.
     async fn commit_window<R: LakeRow>(
         &self,
         table: &mut RawTable<R>,
         window: &Window,
+        next: u64,
+        pages: &mut Pages<'_, R>,
         progress: &mut Tracker<'_>,
     ) -> Result<u64, LakeError> {
         let app_id = transaction(window);
@@ -216,7 +227,9 @@ impl Offload {
                 to: window.to,
             });
         }
-        let (adds, rows) = self.write_files(table, window, progress).await?;
+        let (adds, rows) = self
+            .write_files(table, window, next, pages, progress)
+            .await?;
         let commit = Commit {
             operation: "WRITE",
             schema: &table.schema,
@@ -235,32 +248,24 @@ impl Offload {
         }
     }
 
-    /// Reads a window's rows and puts them into files. Pages are read beside each other, and become columns where they
-    /// are read. A page is so many sequences, some of which may have no row: so it is known where the next begins before
-    /// this one is there.
+    /// Reads a window's rows and puts them into files; while the last of these are made, rows of the next window are read.
     async fn write_files<R: LakeRow>(
         &self,
         table: &RawTable<R>,
         window: &Window,
+        next: u64,
+        pages: &mut Pages<'_, R>,
         progress: &mut Tracker<'_>,
     ) -> Result<(Vec<Add>, u64), LakeError> {
         let (mut adds, mut rows) = (Vec::new(), 0);
         let mut chunk = Chunk::new(table.entity);
         // The sequence the chunk's rows follow; it names their files.
         let mut after = window.after;
-        let readers = available_parallelism().map_or(1, NonZero::get);
-        let readers = readers.clamp(MIN_READERS, MAX_READERS);
-        let mut reading = FuturesOrdered::new();
-        let (mut asked, mut reached) = (window.after, window.after);
+        let mut reached = window.after;
+        pages.begin(window.after, window.to);
         while reached < window.to {
-            while reading.len() < readers && asked < window.to {
-                let to = asked.saturating_add(table.entity.page_rows as u64);
-                let to = to.min(window.to);
-                reading.push_back(self.read(table, window, asked, to));
-                asked = to;
-            }
             self.lease.renew().await?;
-            let Some((to, page)) = reading.next().await.transpose()? else {
+            let Some((to, page)) = pages.next(window.to).await? else {
                 break;
             };
             rows += page.rows();
@@ -275,31 +280,22 @@ impl Offload {
                     to: reached,
                 };
                 let whole = std::mem::replace(&mut chunk, Chunk::new(table.entity));
-                let files = tokio::task::spawn_blocking(|| whole.finish()).await??;
-                for file in files {
-                    adds.push(self.put(table, window, &part, file).await?);
+                let put = async {
+                    let files = tokio::task::spawn_blocking(|| whole.finish()).await??;
+                    for file in files {
+                        adds.push(self.put(table, window, &part, file).await?);
+                    }
+                    Ok::<_, LakeError>(())
+                };
+                if reached == window.to {
+                    let (put, ()) = join(put, pages.read_ahead(window.to, next)).await;
+                    put?;
+                } else {
+                    put.await?;
                 }
             }
         }
         Ok((adds, rows))
-    }
-
-    /// Reads the rows after a sequence and up to another.
-    async fn read<R: LakeRow>(
-        &self,
-        table: &RawTable<R>,
-        window: &Window,
-        after: u64,
-        to: u64,
-    ) -> Result<(u64, Page<R>), LakeError> {
-        let writer_id = &window.writer_id;
-        let empty = || Page::new(table.entity, writer_id);
-        let page = Arc::new(Mutex::new(empty()));
-        let limit = table.entity.page_rows;
-        let source = self.source.as_ref();
-        R::visit(source, writer_id, after, to, limit, page.clone()).await?;
-        let mut page = page.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok((to, std::mem::replace(&mut page, empty())))
     }
 
     async fn put<R: LakeRow>(
@@ -323,7 +319,7 @@ impl Offload {
         self.storage.put(&key, file.content).await?;
         let tags = [
             (KEYS_TAG, file.keys.to_hex()),
-            (CONTENT_TAG, file.hash),
+            (CHECKSUM_TAG, file.checksum),
             (WINDOW_TAG, format!("{}-{}", window.after, window.to)),
         ];
         Ok(Add {

@@ -52,6 +52,23 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     memory(pid, "VmRSS:")
 }
 
+/// Reads the present resident memory of a running process that is its own, in bytes: pages of no file.
+///
+/// # Errors
+/// When there is no such process.
+pub fn own_bytes(pid: u32) -> Result<u64> {
+    memory(pid, "RssAnon:")
+}
+
+/// Reads the present resident memory of a running process that is pages of files it maps, in bytes: its program, and
+/// what it reads that way. The system takes them back when it needs them.
+///
+/// # Errors
+/// When there is no such process.
+pub fn mapped_bytes(pid: u32) -> Result<u64> {
+    memory(pid, "RssFile:")
+}
+
 fn memory(pid: u32, field: &str) -> Result<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kib = text
@@ -98,5 +115,7 @@ mod tests {
         assert!(!stat.is_zombie);
         let resident = resident_bytes(std::process::id()).unwrap();
         assert!(resident > 0 && resident <= peak_memory_bytes(std::process::id()).unwrap());
+        let (own, mapped) = (own_bytes(std::process::id()), mapped_bytes(std::process::id()));
+        assert!(own.unwrap() > 0 && mapped.unwrap() > 0);
     }
 }

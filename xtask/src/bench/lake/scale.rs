@@ -47,6 +47,8 @@ struct Median {
     /// Wall time of the whole offload, as often as the bare write's.
     offload_to_bare: f64,
     offload_peak_memory_mib: f64,
+    offload_peak_own_mib: f64,
+    offload_peak_mapped_mib: f64,
 }
 
 /// One offload and one bare write.
@@ -99,8 +101,11 @@ pub(super) fn measure(options: &Options, programs: &Programs, rows: u64) -> Resu
     for number in 1..=options.runs {
         let run = offload(programs, folder, &store, rows)?;
         progress(&format!(
-            "{rows} rows, run {number}: offload {:.2} s, bare {:.2} s, {:.0} MiB",
-            run.offload.wall_s, run.bare.wall_s, run.offload.peak_memory_mib
+            "{rows} rows, run {number}: offload {:.2} s, bare {:.2} s, {:.0} MiB, {:.0} of them its own",
+            run.offload.wall_s,
+            run.bare.wall_s,
+            run.offload.peak_memory_mib,
+            run.offload.peak_own_mib
         ));
         runs.push(run);
     }
@@ -239,5 +244,7 @@ fn medians(runs: &[Run], rows: u64) -> Median {
         bare_rows_per_s: of(&|run| rows / run.bare.wall_s),
         offload_to_bare: of(&|run| run.offload.wall_s / run.bare.wall_s),
         offload_peak_memory_mib: of(&|run| run.offload.peak_memory_mib),
+        offload_peak_own_mib: of(&|run| run.offload.peak_own_mib),
+        offload_peak_mapped_mib: of(&|run| run.offload.peak_mapped_mib),
     }
 }

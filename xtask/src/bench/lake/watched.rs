@@ -21,6 +21,10 @@ pub(super) struct Used {
     pub(super) cpu_s: f64,
     /// Peak resident memory of the process itself, in MiB.
     pub(super) peak_memory_mib: f64,
+    /// Peak of what is its own of that, looked at every 20 ms, in MiB.
+    pub(super) peak_own_mib: f64,
+    /// Peak of the pages of files it maps, looked at as often: its program, and what it reads that way.
+    pub(super) peak_mapped_mib: f64,
     /// Load averages when it began.
     pub(super) load_average: String,
 }
@@ -31,10 +35,12 @@ pub(super) fn run(launch: Launch) -> Result<(Finished, Used)> {
     let begun = Instant::now();
     let process = launch.start()?;
     let pid = process.id();
-    let mut peak = 0;
+    let (mut peak, mut own, mut mapped) = (0, 0, 0);
     // Times are final once it has ended and is not reaped yet; the peak has to be read before that.
     let (cpu_s, wall_s) = poll::until("the end of the program", PATIENCE, || {
         peak = proc_stat::peak_memory_bytes(pid).unwrap_or(peak);
+        own = own.max(proc_stat::own_bytes(pid).unwrap_or_default());
+        mapped = mapped.max(proc_stat::mapped_bytes(pid).unwrap_or_default());
         let stat = proc_stat::read(pid)?;
         Ok(stat
             .is_zombie
@@ -44,7 +50,9 @@ pub(super) fn run(launch: Launch) -> Result<(Finished, Used)> {
     let used = Used {
         wall_s,
         cpu_s,
-        peak_memory_mib: as_f64(peak) / 1_048_576.0,
+        peak_memory_mib: mib(peak),
+        peak_own_mib: mib(own),
+        peak_mapped_mib: mib(mapped),
         load_average,
     };
     Ok((finished, used))
@@ -54,4 +62,8 @@ pub(super) fn run(launch: Launch) -> Result<(Finished, Used)> {
 pub(super) fn run_json(launch: Launch) -> Result<(Value, Used)> {
     let (finished, used) = run(launch)?;
     Ok((finished.json()?, used))
+}
+
+fn mib(bytes: u64) -> f64 {
+    as_f64(bytes) / 1_048_576.0
 }

@@ -115,7 +115,10 @@ mod tests {
         assert!(!stat.is_zombie);
         let resident = resident_bytes(std::process::id()).unwrap();
         assert!(resident > 0 && resident <= peak_memory_bytes(std::process::id()).unwrap());
-        let (own, mapped) = (own_bytes(std::process::id()), mapped_bytes(std::process::id()));
+        let (own, mapped) = (
+            own_bytes(std::process::id()),
+            mapped_bytes(std::process::id()),
+        );
         assert!(own.unwrap() > 0 && mapped.unwrap() > 0);
     }
 }

@@ -19,6 +19,7 @@ pub mod catalog;
 pub mod declaration;
 pub mod error;
 mod functions;
+mod memory;
 mod object_store;
 pub mod query;
 pub mod run;

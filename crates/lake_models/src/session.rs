@@ -6,7 +6,6 @@ use std::thread::available_parallelism;
 
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::object_store::path::Path as ObjectPath;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -18,16 +17,20 @@ use store::LakeTable;
 
 use crate::error::ModelError;
 use crate::functions;
+use crate::memory::Pools;
 use crate::object_store::LakeStore;
 use crate::table::{FileTable, LiveFile, Place, of_file};
 
-/// Memory for sorts, joins and aggregations; beyond it they spill to the system's temporary folder.
-const MEMORY_LIMIT: usize = 1 << 30;
+/// Memory for sorts and aggregations; beyond it they spill to the system's temporary folder.
+const SPILLING: usize = 512 << 20;
+/// Memory for joins and merges; who needs more fails. A sort merges what it holds by keys that may be as large as the
+/// rows, and at the same time what it spilled, so this is twice the other.
+const FIXED: usize = 2 * SPILLING;
 /// Most parts that are worked on beside each other: what sorts of two need to merge what they spilled, 10,000,000
 /// positions among them, was seen to fit into the memory, and that of four not.
 const MAX_PARTS: usize = 2;
 /// What each sort keeps of it for merging. DataFusion's default of 10 MiB is too little for rows as wide as ours.
-const MERGE_RESERVATION: usize = MEMORY_LIMIT / 32;
+const MERGE_RESERVATION: usize = 32 << 20;
 
 /// The name of the catalog.
 const CATALOG: &str = "lake";
@@ -51,8 +54,7 @@ pub(crate) fn bare() -> Result<SessionContext, DataFusionError> {
         .with_target_partitions(cores.min(MAX_PARTS))
         .with_sort_spill_reservation_bytes(MERGE_RESERVATION)
         .with_information_schema(true);
-    // Shared evenly, so that who came first and can spill does not hold what the others need.
-    let pool = Arc::new(FairSpillPool::new(MEMORY_LIMIT));
+    let pool = Arc::new(Pools::new(SPILLING, FIXED));
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool);
     let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
     functions::register(&context);

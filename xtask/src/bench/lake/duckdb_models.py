@@ -24,7 +24,8 @@ CREATE MACRO unix_micros(t) AS epoch_us(t);
 
 
 def view(name, folder):
-    files = f"{folder}/*/*.parquet"
+    # Not a checkpoint of the Delta log, which ends in .parquet as well.
+    files = f"{folder}/*=*/*.parquet"
     return f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{files}', hive_partitioning = true)"
 
 

@@ -2,6 +2,7 @@
 
 use lake::delta::Commit;
 use lake::{DateCount, Dates, LakeError};
+use model::content_hash::ContentHash;
 use store::{LakeSource, LakeTable};
 
 use crate::world::{World, position};
@@ -110,6 +111,43 @@ async fn what_is_missing_or_there_twice_is_counted() {
     }
     let found = counts(&world, "2026-01-02", "2026-01-02").await;
     assert_eq!(found[0].missing, 1, "{found:?}");
+}
+
+/// Files of earlier versions state another hash.
+#[tokio::test]
+async fn bytes_are_compared_with_whichever_hash_is_stated() {
+    let mut world = World::in_memory();
+    world.store(0, 60);
+    world.run(None).await.unwrap();
+    let table = world.table(LakeTable::DelivererLocation);
+    let mut snapshot = table.load().await.unwrap();
+    let add = snapshot.files.values().next().unwrap().clone();
+    let content = world.storage.get(&table.key(&add.path).unwrap()).await;
+    let earlier = ContentHash::default()
+        .chain(&content.unwrap().unwrap())
+        .finish();
+    let tags = add.tags.clone().unwrap();
+    assert!(tags.contains_key("lastmile.xxh64"), "{add:?}");
+    let schema = lake::entities::DELIVERER_LOCATION.schema();
+    for (version, tag, hash, is_right) in [
+        (1, "lastmile.content", earlier, true),
+        (2, "lastmile.content", earlier ^ 1, false),
+        (3, "lastmile.xxh64", earlier, false),
+    ] {
+        let mut stated = add.clone();
+        let mut tags = tags.clone();
+        tags.remove("lastmile.xxh64");
+        tags.insert(tag.to_owned(), format!("{hash:016x}"));
+        stated.tags = Some(tags);
+        let commit = Commit {
+            adds: vec![stated],
+            ..crate::delta::commit(&schema, &add.path, "nobody", version)
+        };
+        table.commit(&mut snapshot, &commit).await.unwrap();
+        let found = counts(&world, "2026-01-01", "2026-12-31").await;
+        let agrees = found.iter().all(DateCount::agrees);
+        assert_eq!(agrees, is_right, "{tag} {version}: {found:?}");
+    }
 }
 
 #[tokio::test]

@@ -87,9 +87,10 @@ mod tests {
 
     use arrow::array::RecordBatch;
     use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-    use datafusion::prelude::{SessionConfig, SessionContext};
+    use datafusion::prelude::SessionContext;
 
     use super::*;
+    use crate::session::config;
 
     /// A window, which sorts, and a sort of its result by another order, as models have them.
     const SQL: &str = "SELECT value, LAG(value) OVER (PARTITION BY value % 50 ORDER BY value * 7919 % 104729, value) AS before, \
@@ -99,10 +100,10 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     async fn rows(pool: Arc<dyn MemoryPool>) -> Result<usize> {
-        let config = SessionConfig::new()
+        let config = config()
             .with_target_partitions(2)
-            // As small beside the pools as a batch of a model is.
-            .with_batch_size(1024)
+            // As small beside the pools as a batch of a model is: a merge keeps two of each sorted run.
+            .with_batch_size(256)
             .with_sort_spill_reservation_bytes(MIB / 2);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool);
         let context = SessionContext::new_with_config_rt(config, runtime.build_arc()?);
@@ -112,14 +113,14 @@ mod tests {
 
     #[tokio::test]
     async fn merges_have_room_beside_sorts() {
-        let pools = Arc::new(Pools::new(4 * MIB, 8 * MIB));
+        let pools = Arc::new(Pools::new(2 * MIB, 8 * MIB));
         assert_eq!(rows(pools.clone()).await.unwrap(), 200_000);
         assert_eq!(pools.reserved(), 0, "all was given back");
     }
 
     #[tokio::test]
     async fn control_in_one_pool_they_have_not() {
-        let pool = Arc::new(FairSpillPool::new(12 * MIB));
+        let pool = Arc::new(FairSpillPool::new(10 * MIB));
         let error = rows(pool).await.unwrap_err();
         assert!(error.to_string().contains("Merge"), "{error}");
     }

@@ -46,10 +46,20 @@ pub(crate) fn session(storage: &Arc<dyn Storage>) -> Result<SessionContext, Data
     Ok(context)
 }
 
+/// Returns settings under which memory is counted as it is used.
+///
+/// Text as views shares its buffers between batches, and each batch is counted with the whole of them: a merge of
+/// sorted runs, which holds batches of all, was refused at many times what it held.
+pub(crate) fn config() -> SessionConfig {
+    let mut config = SessionConfig::new();
+    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    config
+}
+
 /// Makes a session with empty schemas and no lake.
 pub(crate) fn bare() -> Result<SessionContext, DataFusionError> {
     let cores = available_parallelism().map_or(1, usize::from);
-    let config = SessionConfig::new()
+    let config = config()
         .with_default_catalog_and_schema(CATALOG, "public")
         .with_target_partitions(cores.min(MAX_PARTS))
         .with_sort_spill_reservation_bytes(MERGE_RESERVATION)

@@ -23,6 +23,7 @@ use self::page::Part;
 use crate::entity::{ColumnType, Entity};
 use crate::error::LakeError;
 use crate::parquet_file;
+use crate::processors::on_every_processor;
 
 /// A sum over keys that does not depend on their order; equal sets of keys have equal sums.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -152,8 +153,7 @@ impl<R> Chunk<R> {
         }
         let entity = self.entity;
         let arrow = |source| failed(entity, source);
-        let arrays = self.columns.into_iter().map(Column::finish);
-        let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, _>>().map_err(arrow)?;
+        let arrays = on_every_processor(self.columns, |column| column.finish().map_err(arrow))?;
         let fields = arrays.iter().zip(entity.columns);
         let fields = fields.map(|(array, column)| {
             Field::new(column.name, array.data_type().clone(), column.optional)

@@ -31,6 +31,7 @@ pub mod hive;
 pub mod lease;
 pub mod offload;
 pub mod parquet_file;
+mod processors;
 pub mod root;
 pub mod schedule;
 pub mod storage;

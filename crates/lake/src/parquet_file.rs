@@ -9,10 +9,6 @@
 //! split bytes. zstd above level 1 gains less than one part in a hundred.
 
 use std::collections::HashSet;
-use std::num::NonZero;
-use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{
     Array, ArrayRef, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array,
@@ -34,6 +30,7 @@ use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
 use crate::error::LakeError;
+use crate::processors::on_every_processor;
 
 /// Rows of a row group: within the 128 Ki to 1 Mi that engines like, and enough groups in a full window
 /// for several cores to read.
@@ -180,18 +177,10 @@ pub(crate) fn encode(
         }
     }
     let work = schema.fields().iter().zip(columns).zip(writers);
-    let work = Mutex::new(work.enumerate());
-    let next = || work.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let encoded = on_every_processor(|| {
-        let mut done = Vec::new();
-        while let Some((number, ((field, column), writers))) = next() {
-            done.push((number, encode_column(what, field, column, order, writers)?));
-        }
-        Ok(done)
+    let encoded = on_every_processor(work, |((field, column), writers)| {
+        encode_column(what, field, column, order, writers).map(Vec::into_iter)
     });
-    let mut encoded: Vec<_> = encoded?.into_iter().flatten().collect();
-    encoded.sort_unstable_by_key(|(number, _)| *number);
-    let mut encoded: Vec<_> = encoded.into_iter().map(|(_, c)| c.into_iter()).collect();
+    let mut encoded = encoded?;
     for _ in 0..order.len().div_ceil(ROW_GROUP_ROWS) {
         let mut group = file.next_row_group().map_err(wrong)?;
         for chunk in encoded.iter_mut().filter_map(Iterator::next) {
@@ -200,21 +189,6 @@ pub(crate) fn encode(
         group.close().map_err(wrong)?;
     }
     file.into_inner().map(Bytes::from).map_err(wrong)
-}
-
-/// Does the same on as many threads as there are processors; returns what each came to.
-fn on_every_processor<T: Send>(
-    work: impl Fn() -> Result<T, LakeError> + Sync,
-) -> Result<Vec<T>, LakeError> {
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
-        let mut all = vec![work()?];
-        for other in others {
-            all.push(other.join().unwrap_or_else(|panic| resume_unwind(panic))?);
-        }
-        Ok(all)
-    })
 }
 
 /// Sorts a column and encodes it, row group by row group.
@@ -253,7 +227,7 @@ fn failed(what: &str, source: ParquetError) -> LakeError {
 }
 
 /// Reads the sequence and time columns of a raw file back and hands each row's pair to `each`, row groups beside each
-/// other. Returns what was gathered, in parts, and the number of rows the footer states.
+/// other. Returns what was gathered of each, and the number of rows the footer states.
 ///
 /// # Errors
 /// [`LakeError::Parquet`] when the file cannot be read as one with these columns.
@@ -265,19 +239,13 @@ pub fn read_keys<T: Default + Send>(
 ) -> Result<(Vec<T>, u64), LakeError> {
     let wrong = |source| failed(what, source);
     let metadata = ArrowReaderMetadata::load(content, ArrowReaderOptions::new()).map_err(wrong)?;
-    let groups = metadata.metadata().num_row_groups();
+    let groups = 0..metadata.metadata().num_row_groups();
     let stated = metadata.metadata().file_metadata().num_rows();
-    let next = AtomicUsize::new(0);
-    let parts = on_every_processor(|| {
+    let parts = on_every_processor(groups, |group| {
         let mut gathered = T::default();
-        loop {
-            let group = next.fetch_add(1, Ordering::Relaxed);
-            if group >= groups {
-                return Ok(gathered);
-            }
-            let add = |seq, time| each(&mut gathered, seq, time);
-            read_group(content, &metadata, group, time_column, add).map_err(wrong)?;
-        }
+        let add = |seq, time| each(&mut gathered, seq, time);
+        read_group(content, &metadata, group, time_column, add).map_err(wrong)?;
+        Ok::<_, LakeError>(gathered)
     });
     Ok((parts?, stated.cast_unsigned()))
 }

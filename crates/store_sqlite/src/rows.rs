@@ -59,23 +59,20 @@ pub(crate) fn position(row: &Row<'_>) -> Read<Position> {
         .map_err(|_| damaged(0, "order_id"))?
         .map(|id| some(OrderId::new(id).ok(), 0, "order_id"))
         .transpose()?;
-    let deliverer_id = deliverer_id(row, 1)?;
+    let deliverer_id = deliverer_id_at(row, 1)?;
     position_of(row, order_id, deliverer_id)
 }
 
-fn deliverer_id(row: &Row<'_>, column: usize) -> Read<DelivererId> {
+/// Reads the id of an order.
+pub(crate) fn order_id_at(row: &Row<'_>, column: usize) -> Read<OrderId> {
+    let id = OrderId::new(text(row, column, "order_id")?);
+    some(id.ok(), column, "order_id")
+}
+
+/// Reads the id of a deliverer.
+pub(crate) fn deliverer_id_at(row: &Row<'_>, column: usize) -> Read<DelivererId> {
     let id = DelivererId::new(text(row, column, "deliverer_id")?);
     some(id.ok(), column, "deliverer_id")
-}
-
-/// Reads the id of an order that stands alone.
-pub(crate) fn order_id_alone(row: &Row<'_>) -> Read<OrderId> {
-    some(OrderId::new(text(row, 0, "order_id")?).ok(), 0, "order_id")
-}
-
-/// Reads the id of a deliverer that stands alone.
-pub(crate) fn deliverer_id_alone(row: &Row<'_>) -> Read<DelivererId> {
-    deliverer_id(row, 0)
 }
 
 /// Reads a position whose ids are known already; its first two columns are not looked at.

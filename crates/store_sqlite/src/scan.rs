@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use model::{DelivererId, OrderId};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection, Row};
 use store::{Stored, StoredPosition};
 
 use crate::error::{Failure, Outcome};
 use crate::{rows, sql};
+
+/// Ids looked up together: numbers are given out in order, so neighbours are asked for soon.
+const NEIGHBOURS: i64 = 16;
 
 /// Shows the positions within bounds: after a sequence, up to a sequence, at most so many.
 pub(crate) fn positions(
@@ -20,59 +22,60 @@ pub(crate) fn positions(
     mut show: impl FnMut(&StoredPosition),
 ) -> Outcome<()> {
     let mut scan = on.prepare_cached(sql::SCAN_POSITIONS)?;
-    let mut get_order = on.prepare_cached(sql::GET_ORDER_ID)?;
-    let mut get_deliverer = on.prepare_cached(sql::GET_DELIVERER_ID)?;
-    let mut orders = Ids::<OrderId>::default();
-    let mut deliverers = Ids::<DelivererId>::default();
+    let mut orders = Ids::new(on.prepare_cached(sql::GET_ORDER_IDS)?, rows::order_id_at);
+    let mut deliverers = Ids::new(
+        on.prepare_cached(sql::GET_DELIVERER_IDS)?,
+        rows::deliverer_id_at,
+    );
     let mut rows = scan.query(bounds)?;
     while let Some(row) = rows.next()? {
-        let (order, deliverer) = (row.get(0)?, row.get(1)?);
-        // Zero, where there is no order, has no row.
-        let order_id = orders.take(order, || {
-            let id = get_order.query_row([order], rows::order_id_alone);
-            Ok(id.optional()?)
-        })?;
-        let deliverer_id = deliverers.take(deliverer, || {
-            let id = get_deliverer.query_row([deliverer], rows::deliverer_id_alone);
-            Ok(id.optional()?)
-        })?;
-        let deliverer_id = deliverer_id
-            .ok_or_else(|| Failure::data(format!("there is no deliverer {deliverer}")))?;
+        // Zero, where there is no order, has no id.
+        let order_id = orders.get(row.get(0)?)?;
+        let number = row.get(1)?;
+        let deliverer_id = deliverers.get(number)?;
+        let Some(deliverer) = deliverer_id.take() else {
+            return Err(Failure::data(format!("there is no deliverer {number}")));
+        };
         let stored = Stored {
             writer_seq: rows::seq(row, rows::POSITION_SEQ)?,
-            row: rows::position_of(row, order_id, deliverer_id)?,
+            row: rows::position_of(row, order_id.take(), deliverer)?,
         };
         show(&stored);
-        orders.put_back(order, stored.row.order_id);
-        deliverers.put_back(deliverer, Some(stored.row.deliverer_id));
+        *order_id = stored.row.order_id;
+        *deliverer_id = Some(stored.row.deliverer_id);
     }
     Ok(())
 }
 
 /// Ids by their number, each here or in the row at hand.
-#[derive(Debug)]
-struct Ids<T>(HashMap<i64, Option<T>, BuildHasherDefault<Spread>>);
-
-impl<T> Default for Ids<T> {
-    fn default() -> Self {
-        Self(HashMap::default())
-    }
+struct Ids<'a, T> {
+    known: HashMap<i64, Option<T>, BuildHasherDefault<Spread>>,
+    /// Numbers and ids from a number up to another, exclusive.
+    select: CachedStatement<'a>,
+    read: fn(&Row<'_>, usize) -> rusqlite::Result<T>,
 }
 
-impl<T> Ids<T> {
-    fn take(
-        &mut self,
-        number: i64,
-        get: impl FnOnce() -> Outcome<Option<T>>,
-    ) -> Outcome<Option<T>> {
-        match self.0.get_mut(&number) {
-            Some(known) => Ok(known.take()),
-            None => get(),
+impl<'a, T> Ids<'a, T> {
+    fn new(select: CachedStatement<'a>, read: fn(&Row<'_>, usize) -> rusqlite::Result<T>) -> Self {
+        Self {
+            known: HashMap::default(),
+            select,
+            read,
         }
     }
 
-    fn put_back(&mut self, number: i64, id: Option<T>) {
-        self.0.insert(number, id);
+    /// Returns the place of an id; it holds nothing when no id has the number.
+    fn get(&mut self, number: i64) -> Outcome<&mut Option<T>> {
+        if !self.known.contains_key(&number) {
+            let mut rows = self
+                .select
+                .query([number, number.saturating_add(NEIGHBOURS)])?;
+            while let Some(row) = rows.next()? {
+                let id = (self.read)(row, 1)?;
+                self.known.entry(row.get(0)?).or_insert(Some(id));
+            }
+        }
+        Ok(self.known.entry(number).or_default())
     }
 }
 

@@ -293,9 +293,10 @@ pub(crate) const MOVE_CURSOR: &str = "INSERT INTO cursors VALUES (?1, ?2) \
 pub(crate) const SCAN_POSITIONS: &str = "SELECT order_ref, deliverer_ref, event_us, discriminator, \
     received_us, lat, lon, delivery_state, speed_mps, heading_deg, accuracy_m, altitude_m, battery, \
     source, seq FROM positions WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
-pub(crate) const GET_ORDER_ID: &str = "SELECT order_id FROM last_positions WHERE order_ref = ?1";
-pub(crate) const GET_DELIVERER_ID: &str =
-    "SELECT deliverer_id FROM last_by_deliverer WHERE deliverer_ref = ?1";
+pub(crate) const GET_ORDER_IDS: &str =
+    "SELECT order_ref, order_id FROM last_positions WHERE order_ref >= ?1 AND order_ref < ?2";
+pub(crate) const GET_DELIVERER_IDS: &str = "SELECT deliverer_ref, deliverer_id FROM last_by_deliverer \
+    WHERE deliverer_ref >= ?1 AND deliverer_ref < ?2";
 pub(crate) const SCAN_FLEET_EVENTS: &str = "SELECT organization_id, subject, action, entity_id, \
     at_us, received_us, data, seq FROM fleet_events \
     WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";

@@ -64,7 +64,9 @@ impl<R> Page<R> {
         Self {
             entity,
             writer_id: writer_id.into(),
-            columns: columns.map(|column| Builder::new(column.holds)).collect(),
+            columns: columns
+                .map(|column| Builder::new(column.holds, entity.page_rows))
+                .collect(),
             parts: Vec::new(),
             part_of: BTreeMap::new(),
             last: None,
@@ -153,15 +155,17 @@ enum Builder {
 }
 
 impl Builder {
-    fn new(holds: ColumnType) -> Self {
+    /// Makes a builder with room for so many numbers; text makes its own.
+    fn new(holds: ColumnType, rows: usize) -> Self {
         match holds {
-            ColumnType::Word => Self::Word(Words::default()),
+            ColumnType::Word => Self::Word(Words::new(rows)),
             ColumnType::Text => Self::Text(StringBuilder::new()),
             ColumnType::Bytes => Self::Bytes(BinaryBuilder::new()),
-            ColumnType::Integer => Self::Integer(Int64Builder::new()),
-            ColumnType::Number => Self::Number(Float64Builder::new()),
+            ColumnType::Integer => Self::Integer(Int64Builder::with_capacity(rows)),
+            ColumnType::Number => Self::Number(Float64Builder::with_capacity(rows)),
             ColumnType::Instant => {
-                Self::Instant(TimestampMicrosecondBuilder::new().with_timezone(UTC))
+                let builder = TimestampMicrosecondBuilder::with_capacity(rows);
+                Self::Instant(builder.with_timezone(UTC))
             }
         }
     }
@@ -228,7 +232,6 @@ impl Builder {
 }
 
 /// Words as a dictionary. Neighbours are often the same, and looked up once.
-#[derive(Default)]
 struct Words {
     builder: StringDictionaryBuilder<Int32Type>,
     last: String,
@@ -237,6 +240,14 @@ struct Words {
 }
 
 impl Words {
+    fn new(rows: usize) -> Self {
+        Self {
+            builder: StringDictionaryBuilder::with_capacity(rows, 0, 0),
+            last: String::new(),
+            times: 0,
+        }
+    }
+
     fn push(&mut self, word: &str) -> Result<(), ArrowError> {
         if self.times == 0 || self.last != word {
             self.flush()?;

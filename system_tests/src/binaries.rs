@@ -11,6 +11,9 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 
+/// The profile whose programs may be ready-made.
+const DEV: &str = "dev";
+
 /// Programs built so far by this process; also keeps two tests from building at once.
 static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
 
@@ -25,15 +28,6 @@ pub fn workspace_root() -> PathBuf {
 /// # Errors
 /// When it cannot be built, or is not in `LASTMILE_BIN_DIR`.
 pub fn path(program: &str) -> Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("LASTMILE_BIN_DIR") {
-        let path = workspace_root().join(folder).join(program);
-        anyhow::ensure!(
-            path.is_file(),
-            "{} is missing; build it or unset LASTMILE_BIN_DIR",
-            path.display()
-        );
-        return Ok(path);
-    }
     let mut built = BUILT
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -41,7 +35,7 @@ pub fn path(program: &str) -> Result<PathBuf> {
     if let Some(path) = built.get(program) {
         return Ok(path.clone());
     }
-    let path = build(program, "dev")?;
+    let path = build(program, DEV)?;
     built.insert(program.to_owned(), path.clone());
     Ok(path)
 }
@@ -70,11 +64,17 @@ impl Built {
 }
 
 /// Builds programs, and examples given as package and name, with a profile. It is one command, so that what
-/// they share is compiled once.
+/// they share is compiled once. Those of `dev` are taken from `LASTMILE_BIN_DIR` where it is set, examples from
+/// `examples` in it, so that no figure of a release build comes from another.
 ///
 /// # Errors
-/// When cargo fails.
+/// When cargo fails, or when that folder lacks one.
 pub fn build_all(programs: &[&str], examples: &[(&str, &str)], profile: &str) -> Result<Built> {
+    if profile == DEV
+        && let Some(folder) = std::env::var_os("LASTMILE_BIN_DIR")
+    {
+        return ready_made(&workspace_root().join(folder), programs, examples);
+    }
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args([
         "build",
@@ -108,4 +108,18 @@ pub fn build_all(programs: &[&str], examples: &[(&str, &str)], profile: &str) ->
         Some((name.to_owned(), PathBuf::from(executable)))
     });
     Ok(Built(found.collect()))
+}
+
+fn ready_made(folder: &Path, programs: &[&str], examples: &[(&str, &str)]) -> Result<Built> {
+    let programs = programs.iter().map(|name| (*name, folder.join(name)));
+    let examples = examples.iter().map(|(_, name)| {
+        let path = folder.join("examples").join(name);
+        (*name, path)
+    });
+    let found = programs.chain(examples).map(|(name, path)| {
+        let missing = "is missing; build it or unset LASTMILE_BIN_DIR";
+        anyhow::ensure!(path.is_file(), "{} {missing}", path.display());
+        Ok((name.to_owned(), path))
+    });
+    found.collect::<Result<_>>().map(Built)
 }

@@ -76,9 +76,6 @@ impl Programs {
     /// # Errors
     /// When they cannot be built.
     pub fn built(profile: &str) -> Result<Self> {
-        if profile == "dev" {
-            return Self::dev();
-        }
         Self::of(&binaries::build_all(&Self::NAMES, &[], profile)?)
     }
 

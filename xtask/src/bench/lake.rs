@@ -37,7 +37,8 @@ pub(crate) struct Options {
     /// Deliverers that report every ten seconds
     #[arg(long, default_value_t = 500)]
     deliverers: u64,
-    /// Build profile of the programs measured; figures count only for release
+    /// Build profile of the programs measured; figures count only for release. With `dev` and `LASTMILE_BIN_DIR` those
+    /// of the folder, and of `examples` in it
     #[arg(long, default_value = "release")]
     profile: String,
     /// Measure the offload alone

@@ -191,10 +191,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         "the client would not be optimised: run it as `cargo run --release -p xtask -- bench mqtt`"
     );
     progress(&format!("building broker ({})", options.profile));
-    let program = match options.profile.as_str() {
-        "dev" => binaries::path("broker")?,
-        profile => binaries::build("broker", profile)?,
-    };
+    let program = binaries::build("broker", &options.profile)?;
     let load_average_before = proc_stat::load_average();
     let runtime = Runtime::new()?;
     let mut cells = Vec::new();

@@ -123,10 +123,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         "building lastmile and publisher ({})",
         options.profile
     ));
-    let program = |name: &str| match options.profile.as_str() {
-        "dev" => binaries::path(name),
-        profile => binaries::build(name, profile),
-    };
+    let program = |name: &str| binaries::build(name, &options.profile);
     let (lastmile, publisher) = (program("lastmile")?, program("publisher")?);
     let load_average_before = proc_stat::load_average();
     let mut runs = Vec::new();

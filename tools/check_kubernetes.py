@@ -388,7 +388,7 @@ class Overlay:
             shown = subprocess.run([program, "--help"], capture_output=True, text=True, check=False).stdout
             known = set(re.findall(r"\[env: (\w+)", shown))
             for entry in container.get("env") or []:
-                if entry["name"] not in known and not entry["name"].startswith(("AWS_", "TMPDIR")):
+                if entry["name"] not in known and not entry["name"].startswith(("AWS_", "TMPDIR", "MALLOC_ARENA_MAX")):
                     self.say(thing, f"{command[0]} knows no {entry['name']}")
             result = subprocess.run([program, *command[1:], *(container.get("args") or []), "--check-config"], env=environment, capture_output=True, text=True, check=False)
             if result.returncode:

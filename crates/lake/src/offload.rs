@@ -9,8 +9,9 @@
 //! lives, the two do the same work twice and the lake is right all the same.
 //!
 //! Memory: at most one chunk of rows ([`OffloadConfig::chunk_bytes`], and a sorted column of it for each processor while it
-//! becomes files) and sixteen pages of columns, of which twelve are read ahead. Windows of a million positions were measured at 298 MiB
-//! for one and 776 MiB for ten, beside up to 1 GiB of mapped pages of an SQLite store, which the system takes back when it needs them.
+//! becomes files) and sixteen pages of columns, of which twelve are read ahead. Windows of a million positions were measured at 293 MiB
+//! for one, 744 MiB for ten and 959 MiB for thirty, most of which glibc keeps of what threads freed: with two of its arenas ten take 390 MiB
+//! and thirty 466 (docs/benchmarks.md). Up to 1 GiB of mapped pages of an SQLite store come on top, which the system takes back when it needs them.
 //!
 //! Not done here: rewriting a file that is live; nothing does.
 

@@ -47,7 +47,8 @@ pub(crate) fn positions(
     Ok(())
 }
 
-/// Ids by their number, each here or in the row at hand.
+/// Ids by their number, each here or in the row at hand. There are at most [`NEIGHBOURS`] for each row of a call, which
+/// the caller bounds.
 struct Ids<'a, T> {
     known: HashMap<i64, Option<T>, BuildHasherDefault<Spread>>,
     /// Numbers and ids from a number up to another, exclusive.
